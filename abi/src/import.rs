@@ -1,0 +1,122 @@
+//! The host functions: what they are called, what they take and what they give back.
+
+/// A parameter of a host function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Param {
+    /// A capability: a nullable `externref`.
+    Ref,
+    /// A number: `i32`.
+    I32,
+}
+
+/// One host function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Import {
+    /// The field name in the module [`MODULE`](crate::MODULE).
+    pub name: &'static str,
+    /// The parameters; all references come first.
+    pub params: &'static [Param],
+    /// How many capabilities it returns, before the status.
+    pub refs_out: usize,
+    /// Whether it may suspend the guest until something happens.
+    pub suspends: bool,
+    /// Whether the reference that it takes is of no use afterwards.
+    pub consumes: bool,
+}
+
+impl Import {
+    /// How many references it takes.
+    pub const fn refs_in(&self) -> usize {
+        let mut count = 0;
+        while count < self.params.len() && matches!(self.params[count], Param::Ref) {
+            count += 1;
+        }
+        count
+    }
+
+    /// How many numbers it takes, after the references.
+    pub const fn ints_in(&self) -> usize {
+        self.params.len() - self.refs_in()
+    }
+
+    /// The import of that name.
+    pub fn by_name(name: &str) -> Option<&'static Import> {
+        IMPORTS.iter().find(|import| import.name == name)
+    }
+}
+
+const fn import(name: &'static str, params: &'static [Param], refs_out: usize) -> Import {
+    Import {
+        name,
+        params,
+        refs_out,
+        suspends: false,
+        consumes: false,
+    }
+}
+
+const fn suspending(name: &'static str, params: &'static [Param], refs_out: usize) -> Import {
+    Import {
+        suspends: true,
+        ..import(name, params, refs_out)
+    }
+}
+
+const fn consuming(name: &'static str, params: &'static [Param]) -> Import {
+    Import {
+        consumes: true,
+        ..import(name, params, 0)
+    }
+}
+
+use Param::{I32, Ref};
+
+/// Every host function of this version of the ABI.
+///
+/// What each one needs, checks, returns and when it traps is said beside its implementation, in the
+/// runtime's `imports` module.
+pub const IMPORTS: &[Import] = &[
+    // Net: derive
+    import("net_only", &[Ref, I32, I32], 1),
+    import("net_exactly", &[Ref, I32, I32], 1),
+    import("net_except", &[Ref, I32, I32], 1),
+    import("net_revocable", &[Ref], 2),
+    // Net: use
+    suspending("net_connect", &[Ref, I32, I32, I32], 1),
+    import("net_allows", &[Ref, I32, I32], 0),
+    import("net_describe", &[Ref, I32, I32], 0),
+    // TcpStream
+    import("stream_read", &[Ref, I32, I32], 0),
+    import("stream_write", &[Ref, I32, I32], 0),
+    suspending("stream_wait", &[Ref, I32, I32], 0),
+    import("stream_shutdown", &[Ref, I32], 0),
+    import("stream_address", &[Ref, I32, I32, I32], 0),
+    // Revoker
+    import("revoker_revoke", &[Ref], 0),
+    // any kind
+    import("cap_kind", &[Ref], 0),
+    consuming("cap_close", &[Ref]),
+    // the vat itself
+    import("grant_take", &[I32, I32], 1),
+    import("error_message", &[I32, I32], 0),
+    import("report", &[I32, I32], 0),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_come_first_and_names_are_unique() {
+        for import in IMPORTS {
+            let refs = import.refs_in();
+            assert!(import.params[refs..].iter().all(|&p| p == I32), "{}", import.name);
+            assert_eq!(
+                IMPORTS.iter().filter(|other| other.name == import.name).count(),
+                1,
+                "{}",
+                import.name
+            );
+        }
+    }
+}

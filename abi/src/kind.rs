@@ -1,0 +1,69 @@
+//! What a capability is a capability to.
+
+use std::fmt;
+
+/// The kind of object that a capability names.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A set of things that may be done on the network.
+    Net,
+    /// One TCP connection.
+    TcpStream,
+    /// The power to revoke one capability and everything derived from it.
+    Revoker,
+}
+
+impl Kind {
+    /// Every kind, in the order of their codes.
+    pub const ALL: &[Kind] = &[Kind::Net, Kind::TcpStream, Kind::Revoker];
+
+    /// The number that stands for this kind on the wire (from 1).
+    pub const fn code(self) -> i32 {
+        match self {
+            Kind::Net => 1,
+            Kind::TcpStream => 2,
+            Kind::Revoker => 3,
+        }
+    }
+
+    /// The kind that a number stands for.
+    pub fn from_code(code: i32) -> Option<Kind> {
+        Kind::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+
+    /// The name used in endowment sections, messages and the audit log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Net => "Net",
+            Kind::TcpStream => "TcpStream",
+            Kind::Revoker => "Revoker",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_one_to_one() {
+        for &kind in Kind::ALL {
+            assert_eq!(Kind::from_code(kind.code()), Some(kind));
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::from_code(0), None);
+        assert_eq!(Kind::from_name("net"), None);
+    }
+}

@@ -1,0 +1,396 @@
+//! Authority: an exact set of tuples.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use crate::address::{IpRange, embedded};
+use crate::build;
+use crate::explain::{DeriveError, Explanation};
+use crate::query::Query;
+use crate::region::{
+    Budget, Compound, Hosts, LocalSet, MAX_CELLS, Op, Region, RemotePorts, TooComplex, TupleSet, combine,
+    is_subset,
+};
+use crate::rules::Rules;
+use crate::tuple::{Operation, Protocol, Remote, Tuple};
+
+/// What may be done with the network: a set of [`Tuple`]s.
+///
+/// Two authorities are equal exactly if they have the same tuples, however they were come by. Cloning is
+/// cheap; an authority never changes.
+///
+/// ```
+/// use refcap_authority::{Authority, Query};
+/// let parent: Authority = "connect tcp 10.0.0.0/8:443,8000-8999; except 10.9.0.0/16".parse()?;
+/// let child = parent.only(&"connect tcp *:443".parse()?)?;
+/// assert!(child.is_subset(&parent));
+/// assert!(child.allows(&"connect tcp 10.1.2.3:443".parse::<Query>()?));
+/// assert!(!child.allows(&"connect tcp 10.1.2.3:8000".parse::<Query>()?));
+/// assert!(!child.allows(&"connect tcp 10.9.2.3:443".parse::<Query>()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Authority {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    sets: Sets,
+    /// The printable form, made when it is first asked for.
+    printed: OnceLock<Rules>,
+}
+
+/// One set for each operation and protocol, at the place that [`slot`] says.
+pub(crate) type Sets = [Arc<TupleSet>; 12];
+
+/// Where in [`Sets`] an operation and a protocol have their set.
+pub(crate) fn slot(operation: Operation, protocol: Protocol) -> usize {
+    operation as usize * 2 + protocol as usize
+}
+
+/// Twelve times the empty set.
+pub(crate) fn nothing() -> Sets {
+    let empty = Arc::new(Hosts::empty());
+    std::array::from_fn(|_| empty.clone())
+}
+
+impl Authority {
+    /// No authority.
+    pub fn nothing() -> Authority {
+        Authority::from_sets(nothing())
+    }
+
+    /// All authority that rules can express.
+    pub fn everything() -> Authority {
+        let mut sets = nothing();
+        for operation in Operation::ALL {
+            let all = Arc::new(build::universe(operation));
+            for protocol in Protocol::ALL {
+                sets[slot(operation, protocol)] = all.clone();
+            }
+        }
+        Authority::from_sets(sets)
+    }
+
+    /// The authority that rules stand for: whatever any rule allows and no exception takes away.
+    pub fn from_rules(rules: &Rules) -> Result<Authority, TooComplex> {
+        let mut budget = Budget::building();
+        let allowed = Authority::from_sets(build::rules(&rules.rules, &mut budget)?);
+        let authority = if rules.exceptions.is_empty() {
+            allowed
+        } else {
+            let excepted = Authority::from_sets(build::exceptions(&rules.exceptions, &mut budget)?);
+            allowed.combine(&excepted, Op::Subtract, &mut budget)?
+        };
+        authority.checked()
+    }
+
+    /// Whether the tuple is in the set.
+    ///
+    /// What an address reaches by way of the IPv4 address inside it does not count here: to enforce a
+    /// rule, ask [`Authority::permits`].
+    pub fn contains(&self, tuple: &Tuple) -> bool {
+        self.contains_parts(tuple.operation(), tuple.protocol(), tuple.local(), tuple.remote())
+    }
+
+    /// Whether the tuple may be used: it is in the set, and so is the same tuple with each IPv4 address
+    /// [`embedded`] in its remote address in that address's place.
+    ///
+    /// An IPv6 address that reaches an IPv4 host needs authority over that host too. Since this only asks
+    /// for more tuples of the same set, it is monotone: what a subset permits, the whole permits.
+    pub fn permits(&self, tuple: &Tuple) -> bool {
+        if !self.contains(tuple) {
+            return false;
+        }
+        match tuple.remote() {
+            remote @ Remote::Address(SocketAddr::V6(_)) => judged_too(remote).all(|remote| {
+                self.contains_parts(tuple.operation(), tuple.protocol(), tuple.local(), &remote)
+            }),
+            // Only IPv6 addresses have others inside.
+            Remote::Address(SocketAddr::V4(_)) | Remote::Name(..) => true,
+        }
+    }
+
+    /// Whether some tuple that answers to the query is permitted.
+    ///
+    /// A query with both ends is answered as [`Authority::permits`] does, and one with a remote end alone
+    /// asks for a local end from which that holds. A query without a remote end asks whether some remote
+    /// end is in the set; when it is known, ask again.
+    pub fn allows(&self, query: &Query) -> bool {
+        let query = query.canonical();
+        match (query.local, &query.remote) {
+            (None, Some(remote)) => !self.locals(query.operation, query.protocol, remote).is_empty(),
+            (Some(_), Some(remote)) => {
+                let inside = judged_too(remote).map(|remote| query.clone().remote(remote));
+                self.allows_by_itself(&query) && inside.into_iter().all(|query| self.allows_by_itself(&query))
+            }
+            (_, None) => self.allows_by_itself(&query),
+        }
+    }
+
+    /// [`Authority::allows`] without a look at embedded addresses. The query must be canonical.
+    pub(crate) fn allows_by_itself(&self, query: &Query) -> bool {
+        match (query.local, &query.remote) {
+            (Some(local), Some(remote)) => {
+                self.contains_parts(query.operation, query.protocol, local, remote)
+            }
+            (None, Some(remote)) => {
+                let ports = self.inner.sets[slot(query.operation, query.protocol)].at(remote);
+                !ports.at(&remote.port()).is_empty()
+            }
+            (local, None) => {
+                let set = &self.inner.sets[slot(query.operation, query.protocol)];
+                let mut seen = HashSet::new();
+                set.values().any(|ports| {
+                    // Most steps share a few values: look at each of those once.
+                    seen.insert(ports.identity()) && any_local(ports, local)
+                })
+            }
+        }
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.inner.sets.iter().all(|set| set.is_empty())
+    }
+
+    /// Whether everything in this set is in the other.
+    ///
+    /// The time is bounded by the product of the two sizes, and near their sum for all but contrived sets;
+    /// [`Authority::exactly`] has a limit, for requests that nobody vouches for.
+    pub fn is_subset(&self, of: &Authority) -> bool {
+        self.inner
+            .sets
+            .iter()
+            .zip(&of.inner.sets)
+            .all(|(a, b)| is_subset(a, b))
+    }
+
+    /// What is in either set.
+    pub fn union(&self, other: &Authority) -> Result<Authority, TooComplex> {
+        self.combine(other, Op::Union, &mut Budget::standard())?.checked()
+    }
+
+    /// What is in both sets.
+    pub fn intersect(&self, other: &Authority) -> Result<Authority, TooComplex> {
+        self.combine(other, Op::Intersect, &mut Budget::standard())?
+            .checked()
+    }
+
+    /// What is in this set and not in the other.
+    pub fn subtract(&self, other: &Authority) -> Result<Authority, TooComplex> {
+        self.combine(other, Op::Subtract, &mut Budget::standard())?
+            .checked()
+    }
+
+    /// Attenuates: what the request asks for, as far as it is allowed.
+    ///
+    /// This is an intersection. A field that the request leaves out is as here, never wider.
+    pub fn only(&self, request: &Rules) -> Result<Authority, TooComplex> {
+        self.intersect(&Authority::from_rules(request)?)
+    }
+
+    /// Attenuates: exactly what the request asks for, or an error that says what of it is not allowed.
+    pub fn exactly(&self, request: &Rules) -> Result<Authority, DeriveError> {
+        let child = Authority::from_rules(request)?;
+        let missing = child.subtract(self)?;
+        if missing.is_empty() {
+            return Ok(child);
+        }
+        Err(DeriveError::not_subset(self, request, &missing))
+    }
+
+    /// Attenuates: everything here but what the rules stand for.
+    pub fn except(&self, what: &Rules) -> Result<Authority, TooComplex> {
+        self.subtract(&Authority::from_rules(what)?)
+    }
+
+    /// Rules that stand for exactly this set, as short as this crate knows to make them. Equal sets give
+    /// equal rules.
+    pub fn to_rules(&self) -> Rules {
+        self.printed().clone()
+    }
+
+    /// Why the query is allowed or not, told by the rules of [`Authority::to_rules`].
+    ///
+    /// The verdict is that of [`Authority::allows`]. To find the nearest rule, at most
+    /// [`MAX_EXAMINED`](crate::MAX_EXAMINED) rules are looked at; the explanation says when there are more.
+    pub fn explain(&self, query: &Query) -> Explanation {
+        Explanation::of_authority(self, query)
+    }
+
+    /// The local ends that are permitted towards a remote end, embedded addresses counted as in
+    /// [`Authority::permits`]. For a bind the remote end says nothing.
+    pub fn local_ranges(&self, operation: Operation, protocol: Protocol, remote: &Remote) -> LocalRanges {
+        let remote = match operation {
+            Operation::Bind => Remote::Address(Tuple::NOWHERE),
+            _ => remote.clone(),
+        };
+        LocalRanges {
+            locals: self.locals(operation, protocol, &remote),
+        }
+    }
+
+    /// The size of the representation, in steps; steps that are shared count once. At most [`MAX_CELLS`].
+    pub fn cells(&self) -> usize {
+        let mut seen = HashSet::new();
+        self.inner.sets.iter().map(|set| set.cells(&mut seen)).sum()
+    }
+
+    pub(crate) fn printed(&self) -> &Rules {
+        self.inner
+            .printed
+            .get_or_init(|| crate::text::print::rules(&self.inner.sets))
+    }
+
+    fn from_sets(sets: Sets) -> Authority {
+        Authority {
+            inner: Arc::new(Inner {
+                sets,
+                printed: OnceLock::new(),
+            }),
+        }
+    }
+
+    fn checked(self) -> Result<Authority, TooComplex> {
+        if self.cells() > MAX_CELLS {
+            return Err(TooComplex);
+        }
+        Ok(self)
+    }
+
+    fn combine(&self, other: &Authority, op: Op, budget: &mut Budget) -> Result<Authority, TooComplex> {
+        let mut sets = nothing();
+        for at in 0..sets.len() {
+            let (a, b) = (&self.inner.sets[at], &other.inner.sets[at]);
+            // Many operations and protocols have one set in common, and so should their results.
+            let before = (0..at).find(|&before| {
+                Arc::ptr_eq(a, &self.inner.sets[before]) && Arc::ptr_eq(b, &other.inner.sets[before])
+            });
+            sets[at] = match before {
+                Some(before) => sets[before].clone(),
+                None => combine(a, b, op, budget)?,
+            };
+        }
+        Ok(Authority::from_sets(sets))
+    }
+
+    fn contains_parts(
+        &self,
+        operation: Operation,
+        protocol: Protocol,
+        local: SocketAddr,
+        remote: &Remote,
+    ) -> bool {
+        let ports = self.inner.sets[slot(operation, protocol)].at(remote);
+        *ports.at(&remote.port()).at(local.ip()).at(&local.port())
+    }
+
+    /// The local ends towards a canonical remote end. Where the intersection is too complex to represent,
+    /// which takes two embedded addresses with huge lists of ports each, there are none.
+    fn locals(&self, operation: Operation, protocol: Protocol, remote: &Remote) -> Arc<LocalSet> {
+        let set = &self.inner.sets[slot(operation, protocol)];
+        let remotes = std::iter::once(remote.clone()).chain(judged_too(remote));
+        build::locals_towards(set, remotes).unwrap_or_else(|TooComplex| Region::empty())
+    }
+}
+
+/// The remote ends that must be in the set as well, for this one to be permitted.
+pub(crate) fn judged_too(remote: &Remote) -> impl Iterator<Item = Remote> + use<> {
+    let address = match remote {
+        Remote::Address(address) => Some(*address),
+        Remote::Name(..) => None,
+    };
+    address.into_iter().flat_map(|address| {
+        embedded(address.ip()).map(move |inside| Remote::from((IpAddr::V4(inside), address.port())))
+    })
+}
+
+/// Whether a remote host may be used at some port, from that local end or from any.
+fn any_local(ports: &RemotePorts, local: Option<SocketAddr>) -> bool {
+    let mut seen = HashSet::new();
+    ports.steps().any(|(_, locals)| {
+        seen.insert(locals.identity()) && local.is_none_or(|local| *locals.at(local.ip()).at(&local.port()))
+    })
+}
+
+impl Default for Authority {
+    /// Nothing.
+    fn default() -> Authority {
+        Authority::nothing()
+    }
+}
+
+impl PartialEq for Authority {
+    fn eq(&self, other: &Authority) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || self.inner.sets == other.inner.sets
+    }
+}
+
+impl Eq for Authority {}
+
+impl std::fmt::Display for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.printed().fmt(f)
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({:?})", self.to_string())
+    }
+}
+
+/// The local ends that are permitted towards a remote end.
+#[derive(Debug, Clone)]
+pub struct LocalRanges {
+    locals: Arc<LocalSet>,
+}
+
+impl LocalRanges {
+    /// Each range of addresses, with its ranges of ports, ends included. IPv4 comes first; the ranges do
+    /// not overlap.
+    pub fn iter(&self) -> impl Iterator<Item = (IpRange, Vec<(u16, u16)>)> {
+        self.locals
+            .steps()
+            .map(|(range, ports)| (range, build::port_ranges(ports)))
+    }
+
+    /// Whether the local end is one of them.
+    pub fn contains(&self, local: SocketAddr) -> bool {
+        let local = crate::address::canonical_socket(local);
+        *self.locals.at(local.ip()).at(&local.port())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.locals.is_empty()
+    }
+
+    /// Whether every address of the family, with every port, is one of them.
+    pub fn is_unrestricted(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.locals.v4.is_full(),
+            Family::V6 => self.locals.v6.is_full(),
+        }
+    }
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl From<IpAddr> for Family {
+    fn from(address: IpAddr) -> Family {
+        match crate::address::canonical(address) {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+}

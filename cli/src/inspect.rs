@@ -1,0 +1,77 @@
+//! `refcap inspect`: what a program asks for, and whether it may be loaded.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use refcap::{Inspection, inspect};
+
+use crate::failure::{Failure, gate_code};
+use crate::module;
+
+/// Show what a program asks for, what it can call, and whether it may be loaded.
+///
+/// The imports are an honest list: what a module does not import, it can't do.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Inspect {
+    /// The module: a .wasm file, or a .wat file in text form.
+    module: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  refcap inspect app.wasm
+
+Exits with 0 if the load gate would load the module, else with the code that `refcap run` has for it.";
+
+impl Inspect {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let inspection = inspect(&module::read(&self.module)?);
+        print!("{}", render(&inspection));
+        Ok(match inspection.refusals.first() {
+            None => ExitCode::SUCCESS,
+            Some(refusal) => gate_code(refusal).into(),
+        })
+    }
+}
+
+fn render(inspection: &Inspection) -> String {
+    let mut out = String::new();
+    let mut section = |title: &str, lines: Vec<String>, empty: &str| {
+        out.push_str(title);
+        out.push('\n');
+        let lines = if lines.is_empty() { vec![empty.to_owned()] } else { lines };
+        for line in lines {
+            out.push_str("  ");
+            out.push_str(&line);
+            out.push('\n');
+        }
+    };
+    let endowments = inspection.endowments.iter().map(|endowment| {
+        let need = if endowment.optional { "optional" } else { "required" };
+        format!("{:<16} {:<10} {need}", endowment.name, endowment.kind)
+    });
+    section(
+        "Endowments (grant each with --grant NAME=RULES):",
+        endowments.collect(),
+        "none: the program asks for nothing",
+    );
+    let imports = inspection.imports.iter().map(|import| {
+        let provider = match import.provider {
+            Some(provider) => provider.to_string(),
+            None => "REFUSED".to_owned(),
+        };
+        format!("{provider:<8} {}::{}", import.module, import.name)
+    });
+    section("Host imports:", imports.collect(), "none");
+    let entry = inspection.entry.map(|entry| entry.name().to_owned());
+    section(
+        "Entry point:",
+        entry.into_iter().collect(),
+        "none: it can be loaded, but `refcap run` has nothing to call",
+    );
+    let refusals = inspection.refusals.iter().map(ToString::to_string);
+    section("Load gate:", refusals.collect(), "accepts it");
+    out
+}

@@ -1,0 +1,57 @@
+//! The `refcap` command.
+
+#![forbid(unsafe_code)]
+
+mod audit;
+mod check;
+mod failure;
+mod inspect;
+mod module;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::{Code, Failure};
+
+/// Runs WebAssembly programs that act only through unforgeable, revocable references.
+///
+/// A program reaches nothing that it was not granted. What it may do with the network is said in rules,
+/// such as `connect tcp 10.0.0.0/8:443`.
+#[derive(Debug, Parser)]
+#[command(name = "refcap", version, after_help = failure::TABLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Inspect(inspect::Inspect),
+    Check(check::Check),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing can only fail when nobody reads.
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => Code::Usage.into(),
+                false => ExitCode::SUCCESS,
+            };
+        }
+    };
+    let result = match cli.command {
+        Command::Run(run) => run.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Check(check) => check.run(),
+    };
+    result.unwrap_or_else(|failure: Failure| {
+        eprintln!("refcap: {failure}");
+        failure.code().into()
+    })
+}

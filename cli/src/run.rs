@@ -1,0 +1,187 @@
+//! `refcap run`: start a program with what it was granted.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use refcap::{Authority, Capability, Input, Limits, Output, Program, Rules, Runtime, ambient_authority};
+
+use crate::failure::{Code, Failure, TABLE};
+use crate::{audit, module};
+
+/// Run a program with exactly the capabilities that it is granted.
+///
+/// The program sees its arguments, the environment variables given with --env, standard streams, clocks
+/// and random numbers. It sees no file, and of the network only what --grant says.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = long_help())]
+pub(crate) struct Run {
+    /// The module: a .wasm file, or a .wat file in text form.
+    module: PathBuf,
+
+    /// Grant the network under a name that the program asks for: NAME=RULES, or NAME=@FILE to read the
+    /// rules from a file. May be repeated. `refcap inspect` lists the names.
+    #[arg(long = "grant", value_name = "NAME=RULES")]
+    grants: Vec<String>,
+
+    /// Set an environment variable: NAME=VALUE. May be repeated.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    env: Vec<String>,
+
+    /// Stop the program after this time: 500ms, 10s, 2m.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// The most memory that the program may have, in MiB.
+    #[arg(long, value_name = "MIB")]
+    max_memory: Option<usize>,
+
+    /// The most sockets that the program may have open at once.
+    #[arg(long, value_name = "COUNT")]
+    max_sockets: Option<usize>,
+
+    /// The most capabilities that the program may hold at once.
+    #[arg(long, value_name = "COUNT")]
+    max_capabilities: Option<usize>,
+
+    /// Write what the program did with its capabilities to a file as JSON, one event a line; - is
+    /// standard error.
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+
+    /// With --audit, write each read and write too.
+    #[arg(long, requires = "audit")]
+    audit_reads: bool,
+
+    /// The program's arguments.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  refcap run app.wasm --grant net='connect tcp 127.0.0.1:7777'
+  refcap run app.wasm --grant net='connect tcp *:443; except private, loopback' --timeout 10s
+  refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input";
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{TABLE}")
+}
+
+impl Run {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        if let Some(path) = &self.audit {
+            audit::start(path, self.audit_reads)?;
+        }
+        let grants = self
+            .grants
+            .iter()
+            .map(|grant| parse_grant(grant))
+            .collect::<Result<Vec<_>, _>>()?;
+        let env = self
+            .env
+            .iter()
+            .map(|variable| parse_variable(variable))
+            .collect::<Result<Vec<_>, _>>()?;
+        let bytes = module::read(&self.module)?;
+        let runtime = Runtime::new().map_err(|error| Failure::new(Code::Engine, error))?;
+        let program = Program::load(&runtime, &bytes)?;
+
+        // Everything that the program will have on the network is minted in this loop.
+        let mut held = Vec::new();
+        for (name, authority) in grants {
+            held.push((name.clone(), Capability::net(&name, authority, ambient_authority())));
+        }
+        let mut vat = program
+            .vat()
+            .limits(self.limits())
+            .args(std::iter::once(self.module.display().to_string()).chain(self.args))
+            .stdin(Input::Inherit)
+            .stdout(Output::Inherit)
+            .stderr(Output::Inherit);
+        for (name, value) in env {
+            vat = vat.env(name, value);
+        }
+        for (name, capability) in &held {
+            vat = vat.grant(name, capability);
+        }
+
+        let executor = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Code::Engine, format_args!("no threads to run on: {error}")))?;
+        let exit = executor.block_on(async {
+            let mut vat = vat.start().await?;
+            vat.run().await.map_err(Failure::from)
+        });
+        // A guest that was stopped may have left a thread waiting for standard input; don't wait for it.
+        executor.shutdown_background();
+        let exit = exit?;
+        if let Some(report) = exit.report {
+            eprintln!("{report}");
+        }
+        Ok(exit_code(exit.code))
+    }
+
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        if let Some(time) = self.timeout {
+            limits = limits.wall_time(time);
+        }
+        if let Some(mebibytes) = self.max_memory {
+            limits = limits.memory(mebibytes.saturating_mul(1 << 20));
+        }
+        if let Some(count) = self.max_sockets {
+            limits = limits.sockets(count);
+        }
+        if let Some(count) = self.max_capabilities {
+            limits = limits.capabilities(count);
+        }
+        limits
+    }
+}
+
+/// A guest's exit code, as far as this system can pass it on: the low 8 bits, and never 0 for a failure.
+fn exit_code(code: i32) -> ExitCode {
+    match code.to_le_bytes()[0] {
+        0 if code != 0 => ExitCode::FAILURE,
+        low => ExitCode::from(low),
+    }
+}
+
+fn parse_grant(text: &str) -> Result<(String, Authority), Failure> {
+    let Some((name, rules)) = text.split_once('=') else {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("--grant {text} is not NAME=RULES, such as net='connect tcp 10.0.0.0/8:443'"),
+        ));
+    };
+    let rules = match rules.strip_prefix('@') {
+        None => rules.to_owned(),
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Code::File, format_args!("cannot read the rules for {name} in {path}: {error}")))?,
+    };
+    Ok((name.to_owned(), parse_rules(&rules, &format!("the rules for `{name}`"))?))
+}
+
+/// Parses rules; `what` names them in the error, which shows the place.
+pub(crate) fn parse_rules(text: &str, what: &str) -> Result<Authority, Failure> {
+    let rules = Rules::parse(text).map_err(|error| {
+        Failure::new(
+            Code::Rules,
+            format_args!("{what} are malformed:\n{}", error.render(text)),
+        )
+    })?;
+    Authority::from_rules(&rules).map_err(|error| Failure::new(Code::Rules, format_args!("{what}: {error}")))
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::new(
+            Code::Usage,
+            format_args!("--env {text} is not NAME=VALUE"),
+        )),
+    }
+}

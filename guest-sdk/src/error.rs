@@ -1,0 +1,147 @@
+//! Why something failed, and how that fits into `std::io`.
+
+use std::{fmt, io};
+
+use refcap_abi::ErrorCode;
+
+use crate::host::{self, Failure};
+
+/// What the functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a capability failed.
+///
+/// It is made into an [`io::Error`] by `?` where a function returns one, and is found again in that
+/// `io::Error` by [`Error::from_io`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    code: ErrorCode,
+    operation: &'static str,
+    message: String,
+}
+
+impl Error {
+    pub(crate) fn new(code: ErrorCode, operation: &'static str, message: impl Into<String>) -> Error {
+        let message = message.into();
+        Error {
+            code,
+            operation,
+            message,
+        }
+    }
+
+    /// The error of the host call that has just failed.
+    pub(crate) fn last(failure: Failure, operation: &'static str) -> Error {
+        match failure {
+            Failure::Guest(code, message) => Error::new(code, operation, message),
+            Failure::Host(code) => {
+                let mut message = host::text(host::error_message).unwrap_or_default();
+                if message.is_empty() {
+                    message = code.message().to_owned();
+                }
+                Error::new(code, operation, message)
+            }
+        }
+    }
+
+    /// What class of thing went wrong.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// The host's sentence about it, with the rule and the field where there is one.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What was being done, in a few words, such as `connect`.
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// Whether the capability, or one that it was derived from, was revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.code == ErrorCode::Revoked
+    }
+
+    /// Whether the capability does not allow what was asked of it.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.code, ErrorCode::Denied | ErrorCode::NotSubset)
+    }
+
+    /// The error that an `io::Error` was made of, if it was made of one.
+    pub fn from_io(error: &io::Error) -> Option<&Error> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The `io::ErrorKind` is the one that the same event has with `std::net`, where there is one. A revoked
+/// capability is `ConnectionAborted`: this end, not the peer, ended the connection.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        io::Error::new(io_kind(error.code), error)
+    }
+}
+
+fn io_kind(code: ErrorCode) -> io::ErrorKind {
+    use io::ErrorKind;
+    match code {
+        ErrorCode::Denied | ErrorCode::NotSubset => ErrorKind::PermissionDenied,
+        ErrorCode::Revoked => ErrorKind::ConnectionAborted,
+        ErrorCode::Closed | ErrorCode::NotConnected => ErrorKind::NotConnected,
+        ErrorCode::NullReference
+        | ErrorCode::ForeignReference
+        | ErrorCode::WrongKind
+        | ErrorCode::BadPointer
+        | ErrorCode::BadArgument
+        | ErrorCode::TooComplex => ErrorKind::InvalidInput,
+        ErrorCode::LimitReached => ErrorKind::QuotaExceeded,
+        ErrorCode::TimedOut => ErrorKind::TimedOut,
+        ErrorCode::WouldBlock => ErrorKind::WouldBlock,
+        ErrorCode::ConnectionRefused => ErrorKind::ConnectionRefused,
+        ErrorCode::ConnectionReset => ErrorKind::ConnectionReset,
+        ErrorCode::AddressInUse => ErrorKind::AddrInUse,
+        ErrorCode::AddressNotAvailable => ErrorKind::AddrNotAvailable,
+        ErrorCode::Unreachable => ErrorKind::HostUnreachable,
+        ErrorCode::NotFound => ErrorKind::NotFound,
+        // `Io`, and what later versions of the ABI add.
+        _ => ErrorKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_comes_back_out_of_an_io_error() {
+        for &code in ErrorCode::ALL {
+            let error = Error::new(code, "connect", "why");
+            let io_error = io::Error::from(error.clone());
+            assert_eq!(Error::from_io(&io_error), Some(&error));
+            assert_eq!(io_error.to_string(), "connect: why");
+            let known = code != ErrorCode::Io;
+            assert_eq!(io_error.kind() != io::ErrorKind::Other, known, "{code:?}");
+        }
+        assert_eq!(Error::from_io(&io::Error::other("another")), None);
+    }
+
+    #[test]
+    fn std_programs_understand_the_kinds() {
+        let kind = |code| io::Error::from(Error::new(code, "", "")).kind();
+        assert_eq!(kind(ErrorCode::Denied), io::ErrorKind::PermissionDenied);
+        assert_eq!(kind(ErrorCode::Revoked), io::ErrorKind::ConnectionAborted);
+        assert_eq!(
+            kind(ErrorCode::ConnectionRefused),
+            io::ErrorKind::ConnectionRefused
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Who was derived from whom, as far as revoking needs it.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// A capability's place in the tree of derivations.
+#[derive(Debug)]
+pub(super) struct Lineage {
+    state: Mutex<State>,
+    /// The socket to shut when this capability ends.
+    stream: Option<Arc<TcpStream>>,
+    /// Kept, so that what was derived from a capability is found also after that was closed.
+    _parent: Option<Arc<Lineage>>,
+}
+
+#[derive(Debug)]
+struct State {
+    revoked: bool,
+    /// Whether the capability still has its owner.
+    open: bool,
+    children: Vec<Weak<Lineage>>,
+}
+
+impl Lineage {
+    pub(super) fn root() -> Arc<Lineage> {
+        Lineage::new(None, None)
+    }
+
+    /// The lineage of something derived from this or obtained through it, unless this was revoked.
+    pub(super) fn child(self: &Arc<Lineage>, stream: Option<Arc<TcpStream>>) -> Option<Arc<Lineage>> {
+        // Locked from the check on: a child is seen by `revoke`, or is not made.
+        let mut state = self.state();
+        if state.revoked {
+            return None;
+        }
+        let child = Lineage::new(stream, Some(Arc::clone(self)));
+        state.children.retain(|child| child.strong_count() > 0);
+        state.children.push(Arc::downgrade(&child));
+        Some(child)
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.state().revoked
+    }
+
+    /// The owner gave it up.
+    pub(super) fn close(&self) {
+        self.state().open = false;
+    }
+
+    /// Ends this and everything below, and returns how many capabilities that were.
+    pub(super) fn revoke(&self) -> u32 {
+        let mut state = self.state();
+        let ended = u32::from(state.open && !state.revoked);
+        state.revoked = true;
+        if let Some(stream) = &self.stream {
+            // It may have been shut by the guest or by the peer before.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let children = state.children.iter().filter_map(Weak::upgrade);
+        ended + children.map(|child| child.revoke()).sum::<u32>()
+    }
+
+    fn new(stream: Option<Arc<TcpStream>>, parent: Option<Arc<Lineage>>) -> Arc<Lineage> {
+        let state = State {
+            revoked: false,
+            open: true,
+            children: Vec::new(),
+        };
+        Arc::new(Lineage {
+            state: Mutex::new(state),
+            stream,
+            _parent: parent,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code can panic while it changes the state halfway.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

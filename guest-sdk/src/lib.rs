@@ -1,0 +1,61 @@
+#![doc = include_str!("../README.md")]
+
+// The crate's own macro writes `::refcap_guest`, also in the crate's own tests.
+extern crate self as refcap_guest;
+
+mod address;
+mod capability;
+mod endowment;
+mod error;
+#[cfg(not(target_family = "wasm"))]
+mod fake;
+pub mod grants;
+mod host;
+mod net;
+#[cfg(target_family = "wasm")]
+mod raw;
+mod revoker;
+mod rules;
+mod stream;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
+pub use refcap_abi::{ErrorCode, Kind};
+pub use refcap_authority as authority;
+
+pub use address::ToAddress;
+pub use capability::Capability;
+pub use error::{Error, Result};
+pub use net::Net;
+pub use revoker::Revoker;
+pub use rules::{IntoQuery, IntoRules};
+pub use stream::TcpStream;
+
+/// Makes a function the program's entry, with the capabilities that it needs as parameters.
+///
+/// ```no_run
+/// use refcap_guest::{Net, Result};
+///
+/// #[refcap_guest::main]
+/// fn main(net: Net, log: Option<Net>) -> Result<()> {
+///     println!("{}", net.describe()?);
+///     Ok(())
+/// }
+/// ```
+///
+/// Each parameter is an endowment: whoever runs the program grants it under the parameter's name, here
+/// with `--grant net='connect tcp 10.0.0.0/8:443'`. The program does not start without it, unless its
+/// type is an `Option`. `#[endowment(name = "...")]` before a parameter gives it another name.
+///
+/// The function returns nothing, a [`std::process::ExitCode`], or a `Result` of one of these whose error
+/// is `Display`. An error is shown as `Error: ...`, and the exit code is then 1.
+///
+/// It works in the `main.rs` of a program and in the `lib.rs` of a `cdylib`, for `wasm32-wasip1` and for
+/// `wasm32-unknown-unknown`. It also works in crates that say `#![forbid(unsafe_code)]`.
+pub use refcap_guest_macros::main;
+
+/// What the code that [`main`](macro@main) writes needs. Not for other use, and not under semver.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::endowment::{Arguments, Declaration, declare, exit_code, run, section, section_length};
+}

@@ -1,0 +1,145 @@
+//! The network capability.
+
+use std::time::Duration;
+
+use refcap_abi::ErrorCode;
+use refcap_abi::wire::encode_address;
+
+use crate::capability::{capability, sealed::Sealed};
+use crate::host::{self, Failure, Slot};
+use crate::{Error, IntoQuery, IntoRules, Result, Revoker, TcpStream, ToAddress};
+
+/// The power to do certain things on the network: those that its rules allow.
+///
+/// A program starts with the ones that it was granted (see [`main`](macro@crate::main)) and derives narrower ones
+/// from them, to hand on to code that needs less. There is no other way to get one, and no way to make
+/// one that allows more than the one it is derived from.
+///
+/// # Why there is no `clone`
+///
+/// Dropping a `Net` closes its reference. A clone would be the same reference, and so would be closed
+/// with it. [`only`](Net::only) with the rules that are needed, or [`revocable`](Net::revocable) to keep
+/// all of them, makes a capability of its own, which the host can tell from the first in its audit log.
+#[derive(Debug)]
+pub struct Net {
+    slot: Slot,
+}
+
+capability!(Net { slot });
+
+impl Net {
+    /// Derives a capability to what both this one and the rules allow.
+    ///
+    /// Rules that ask for more are cut down to what is there, possibly to nothing; [`exactly`](Net::exactly)
+    /// refuses them instead.
+    ///
+    /// ```no_run
+    /// # fn example(net: refcap_guest::Net) -> refcap_guest::Result<()> {
+    /// let web = net.only("connect tcp *:80,443; except private")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn only(&self, rules: impl IntoRules) -> Result<Net> {
+        self.derive(host::net_only, rules, "derive by `only`")
+    }
+
+    /// Derives a capability to exactly what the rules allow.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSubset`](ErrorCode::NotSubset) if that is more than this capability allows.
+    pub fn exactly(&self, rules: impl IntoRules) -> Result<Net> {
+        self.derive(host::net_exactly, rules, "derive by `exactly`")
+    }
+
+    /// Derives a capability to what this one allows and the rules don't.
+    ///
+    /// ```no_run
+    /// # fn example(net: refcap_guest::Net) -> refcap_guest::Result<()> {
+    /// let not_here = net.except("connect tcp 127.0.0.1:*")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn except(&self, rules: impl IntoRules) -> Result<Net> {
+        self.derive(host::net_except, rules, "derive by `except`")
+    }
+
+    /// Derives a capability to the same things, and the power to revoke it.
+    ///
+    /// This is how to lend something: hand the first on, keep the second.
+    pub fn revocable(&self) -> Result<(Net, Revoker)> {
+        let (net, revoker) = host::net_revocable(&self.slot)
+            .map_err(|failure| Error::last(failure, "derive by `revocable`"))?;
+        Ok((Net::from_slot(net), Revoker::from_slot(revoker)))
+    }
+
+    /// Opens a TCP connection.
+    pub fn connect(&self, address: impl ToAddress) -> Result<TcpStream> {
+        self.connect_within(address, 0)
+    }
+
+    /// Opens a TCP connection, or fails with [`TimedOut`](ErrorCode::TimedOut) after the given time.
+    pub fn connect_timeout(&self, address: impl ToAddress, timeout: Duration) -> Result<TcpStream> {
+        self.connect_within(address, milliseconds(timeout, "connect")?)
+    }
+
+    /// Whether this capability allows something.
+    ///
+    /// What is left out of the question is anything: `connect tcp 10.1.2.3:443` asks whether that is
+    /// allowed from any local address. Where the answer is no, doing it would be an error; where it is
+    /// yes, it can still fail for all the reasons that a network has.
+    pub fn allows(&self, question: impl IntoQuery) -> Result<bool> {
+        let question = question.into_query()?.encode();
+        let answer =
+            host::net_allows(&self.slot, &question).map_err(|failure| Error::last(failure, "ask"))?;
+        Ok(answer != 0)
+    }
+
+    /// What this capability allows, in the text form of rules.
+    pub fn describe(&self) -> Result<String> {
+        host::text(|buffer| host::net_describe(&self.slot, buffer))
+            .map_err(|failure| Error::last(failure, "describe"))
+    }
+
+    /// The host call is an argument, so that a program imports only the ones that it uses.
+    fn derive(&self, call: Derive, rules: impl IntoRules, operation: &'static str) -> Result<Net> {
+        let rules = rules.into_rules()?.encode();
+        let slot = call(&self.slot, &rules).map_err(|failure| Error::last(failure, operation))?;
+        Ok(Net::from_slot(slot))
+    }
+
+    fn connect_within(&self, address: impl ToAddress, timeout: u32) -> Result<TcpStream> {
+        let address = encode_address(address.to_address()?);
+        let slot = host::net_connect(&self.slot, &address, timeout)
+            .map_err(|failure| Error::last(failure, "connect"))?;
+        Ok(TcpStream::from_slot(slot))
+    }
+}
+
+type Derive = fn(&Slot, &[u8]) -> Result<Slot, Failure>;
+
+/// A time as the host takes it: at least one, since zero stands for no limit.
+pub(crate) fn milliseconds(time: Duration, operation: &'static str) -> Result<u32> {
+    if time.is_zero() {
+        let message = "a timeout of zero is no time at all";
+        return Err(Error::new(ErrorCode::BadArgument, operation, message));
+    }
+    // The longest time is 24 days. It is rounded up, so that a wait is never shorter than asked for.
+    let milliseconds = time.as_nanos().div_ceil(1_000_000);
+    Ok(u32::try_from(milliseconds)
+        .unwrap_or(u32::MAX)
+        .min(i32::MAX.unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_up_and_never_none() {
+        let of = |time| milliseconds(time, "wait");
+        assert_eq!(of(Duration::from_nanos(1)), Ok(1));
+        assert_eq!(of(Duration::from_millis(1)), Ok(1));
+        assert_eq!(of(Duration::from_micros(1001)), Ok(2));
+        assert_eq!(of(Duration::MAX), Ok(i32::MAX.unsigned_abs()));
+        assert_eq!(of(Duration::ZERO).unwrap_err().code(), ErrorCode::BadArgument);
+    }
+}

@@ -1,0 +1,346 @@
+//! The boundary between safe Rust and the host: the only unsafe code of the SDK.
+//!
+//! The references lie in a table that only the object of the build script can name. A [`Slot`] owns one
+//! element of it. Each function here is one host call, safe to call with whatever arguments; the stubs
+//! that it goes through take a slot's number in place of a reference (see `build/stubs.rs`).
+
+#![allow(
+    unsafe_code,
+    reason = "linked wasm functions and the list that is shared with them can only be used unsafely"
+)]
+
+use std::cell::{RefCell, UnsafeCell};
+
+use refcap_abi::ErrorCode;
+
+use crate::host::{Failure, Status, checked};
+
+// What is said below about the shared list and the book holds while a module has one thread. A module
+// with several would need a table for each of them as well, since a table cannot be shared.
+#[cfg(target_feature = "atomics")]
+compile_error!("refcap-guest does not support threads: a table of references belongs to one thread");
+
+#[cfg(not(target_pointer_width = "32"))]
+compile_error!("refcap-guest supports 32-bit memories only: the host calls take 32-bit addresses");
+
+// SAFETY: the build script's object defines each of these, with these types. Those that are `safe` take
+// no address, and a slot outside the table makes them trap.
+unsafe extern "C" {
+    safe fn refcap_v1_table_grow(slots: u32) -> u32;
+    safe fn refcap_v1_table_size() -> u32;
+    safe fn refcap_v1_table_clear(slot: u32);
+    safe fn refcap_v1_table_is_null(slot: u32) -> i32;
+
+    fn refcap_v1_stub_net_only(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_net_exactly(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_net_except(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_net_revocable(out: u32, revoker: u32, net: u32) -> i32;
+    fn refcap_v1_stub_net_connect(out: u32, net: u32, address: *const u8, length: usize, timeout: u32)
+    -> i32;
+    fn refcap_v1_stub_net_allows(net: u32, query: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_net_describe(net: u32, buffer: *mut u8, length: usize) -> i32;
+    fn refcap_v1_stub_stream_read(stream: u32, buffer: *mut u8, length: usize) -> i32;
+    fn refcap_v1_stub_stream_write(stream: u32, data: *const u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_stream_wait(stream: u32, until: i32, timeout: u32) -> i32;
+    safe fn refcap_v1_stub_stream_shutdown(stream: u32, how: i32) -> i32;
+    fn refcap_v1_stub_stream_address(stream: u32, end: i32, buffer: *mut u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_revoker_revoke(revoker: u32) -> i32;
+    safe fn refcap_v1_stub_cap_kind(capability: u32) -> i32;
+    safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
+    fn refcap_v1_stub_grant_take(out: u32, name: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_error_message(buffer: *mut u8, length: usize) -> i32;
+    #[cfg(not(target_os = "wasi"))]
+    fn refcap_v1_stub_report(text: *const u8, length: usize) -> i32;
+
+    static refcap_v1_free_slots: FreeSlots;
+}
+
+/// The owner of one slot of the table and of the reference in it.
+///
+/// When it is dropped, the reference is closed at the host and the slot is free again.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    number: u32,
+    /// Which use of the slot this is. A slot that is freed and used again is another one, so that a
+    /// `Slot` that somehow outlives its reference is an error and not someone else's capability.
+    generation: u64,
+}
+
+impl Slot {
+    /// Takes a slot for a reference that is about to be made.
+    fn new() -> Result<Slot, Failure> {
+        const FULL: Failure = Failure::Guest(ErrorCode::LimitReached, "the table of references cannot grow");
+        with_book(Book::allocate).ok_or(FULL)
+    }
+
+    /// The slot's number, if it still belongs to this owner.
+    fn number(&self) -> Result<u32, Failure> {
+        if with_book(|book| book.owns(self)) {
+            Ok(self.number)
+        } else {
+            Err(Failure::Guest(ErrorCode::Closed, ErrorCode::Closed.message()))
+        }
+    }
+
+    fn release(&self) {
+        if with_book(|book| book.free(self)) {
+            // The host forgets the reference, but a collector can only drop it once it is out of the table.
+            refcap_v1_table_clear(self.number);
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Ok(number) = self.number() {
+            if refcap_v1_table_is_null(number) == 0 {
+                // It is gone in any case, and there is no one to tell.
+                let _ = refcap_v1_stub_cap_close(number);
+            }
+            self.release();
+        }
+    }
+}
+
+/// Gives up a reference, and says what the host says to that.
+pub(crate) fn cap_close(slot: Slot) -> Status {
+    let result = checked(refcap_v1_stub_cap_close(slot.number()?));
+    slot.release();
+    result
+}
+
+/// The capability that the host handed over as the `index`th (from 0) before the program started.
+///
+/// To be called once for each index, in order, before any other slot is taken.
+pub(crate) fn argument(index: u32) -> Option<Slot> {
+    // Slot 0 is null for ever, and the table grew by one slot for each grant.
+    let number = index + 1;
+    let slot = with_book(|book| book.adopt(number))?;
+    (refcap_v1_table_is_null(number) == 0).then_some(slot)
+}
+
+pub(crate) fn net_only(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_net_only, net, rules)
+}
+
+pub(crate) fn net_exactly(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_net_exactly, net, rules)
+}
+
+pub(crate) fn net_except(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_net_except, net, rules)
+}
+
+/// One of the stubs that derive by rules.
+type Derive = unsafe extern "C" fn(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
+
+fn derive(stub: Derive, net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
+    let (net, out) = (net.number()?, Slot::new()?);
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { stub(out.number, net, rules.as_ptr(), rules.len()) })?;
+    Ok(out)
+}
+
+pub(crate) fn net_revocable(net: &Slot) -> Result<(Slot, Slot), Failure> {
+    let (net, out, revoker) = (net.number()?, Slot::new()?, Slot::new()?);
+    checked(refcap_v1_stub_net_revocable(out.number, revoker.number, net))?;
+    Ok((out, revoker))
+}
+
+pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Slot, Failure> {
+    let (net, out) = (net.number()?, Slot::new()?);
+    let (pointer, length) = (address.as_ptr(), address.len());
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_net_connect(out.number, net, pointer, length, timeout) })?;
+    Ok(out)
+}
+
+pub(crate) fn net_allows(net: &Slot, query: &[u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_net_allows(net.number()?, query.as_ptr(), query.len()) })
+}
+
+pub(crate) fn net_describe(net: &Slot, buffer: &mut [u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_net_describe(net.number()?, buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_stream_read(stream.number()?, buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn stream_write(stream: &Slot, data: &[u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_stream_write(stream.number()?, data.as_ptr(), data.len()) })
+}
+
+pub(crate) fn stream_wait(stream: &Slot, until: i32, timeout: u32) -> Status {
+    checked(refcap_v1_stub_stream_wait(stream.number()?, until, timeout))
+}
+
+pub(crate) fn stream_shutdown(stream: &Slot, how: i32) -> Status {
+    checked(refcap_v1_stub_stream_shutdown(stream.number()?, how))
+}
+
+pub(crate) fn stream_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Status {
+    let stream = stream.number()?;
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_stream_address(stream, end, buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
+    checked(refcap_v1_stub_revoker_revoke(revoker.number()?))
+}
+
+pub(crate) fn cap_kind(capability: &Slot) -> Status {
+    checked(refcap_v1_stub_cap_kind(capability.number()?))
+}
+
+pub(crate) fn grant_take(name: &str) -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    // SAFETY: the pointer and length are those of a string, which the host only reads.
+    checked(unsafe { refcap_v1_stub_grant_take(out.number, name.as_ptr(), name.len()) })?;
+    Ok(out)
+}
+
+pub(crate) fn error_message(buffer: &mut [u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_error_message(buffer.as_mut_ptr(), buffer.len()) })
+}
+
+#[cfg(not(target_os = "wasi"))]
+pub(crate) fn report(text: &str) {
+    // SAFETY: the pointer and length are those of a string, which the host only reads. There is no one
+    // to tell when the report itself fails.
+    let _ = unsafe { refcap_v1_stub_report(text.as_ptr(), text.len()) };
+}
+
+/// The head of the list of free slots, in the object's memory.
+///
+/// The export that receives capabilities takes slots from it, on its own, whenever the host calls it.
+#[repr(C)]
+struct FreeSlots {
+    pointer: UnsafeCell<*const u32>,
+    length: UnsafeCell<u32>,
+}
+
+// SAFETY: there is one thread (see the check at the top).
+unsafe impl Sync for FreeSlots {}
+
+impl FreeSlots {
+    fn length(&self) -> usize {
+        // SAFETY: one thread, and no reference to the inside of the cell exists outside of this impl.
+        unsafe { *self.length.get() as usize }
+    }
+
+    /// Makes the first `length` elements of the array the free slots.
+    fn set(&self, array: &[u32], length: usize) {
+        assert!(length <= array.len(), "more free slots than the list holds");
+        // SAFETY: as for `length`. The array is `Book::free`, which lives as long as the program, and
+        // each change of its buffer is followed by this call before the host can call in.
+        unsafe {
+            *self.pointer.get() = array.as_ptr();
+            *self.length.get() = length as u32;
+        }
+    }
+}
+
+fn free_slots() -> &'static FreeSlots {
+    // SAFETY: the object defines the symbol as 8 zero bytes, aligned to 4: null and 0, a valid value.
+    unsafe { &refcap_v1_free_slots }
+}
+
+/// What Rust knows about the slots.
+#[derive(Debug, Default)]
+struct Book {
+    /// One for each slot, odd while the slot has an owner. It never wraps: that would take centuries.
+    generations: Vec<u64>,
+    /// One element for each slot, so that freeing never allocates. The free slots are the first ones;
+    /// how many they are stands in [`FreeSlots`].
+    free: Vec<u32>,
+}
+
+impl Book {
+    fn allocate(&mut self) -> Option<Slot> {
+        if free_slots().length() == 0 {
+            self.grow()?;
+        }
+        let length = free_slots().length() - 1;
+        free_slots().set(&self.free, length);
+        self.adopt(self.free[length])
+    }
+
+    /// Doubles the table or, where that is more than the host allows, adds one slot.
+    fn grow(&mut self) -> Option<()> {
+        const FAILED: u32 = u32::MAX;
+        let double = refcap_v1_table_size().max(8);
+        let (first, added) = [double, 1]
+            .into_iter()
+            .map(|slots| (refcap_v1_table_grow(slots), slots))
+            .find(|&(first, _)| first != FAILED)?;
+        self.cover_table();
+        // The lowest number last, so that it is taken first.
+        for (place, slot) in self.free.iter_mut().zip((first..first + added).rev()) {
+            *place = slot;
+        }
+        free_slots().set(&self.free, added as usize);
+        Some(())
+    }
+
+    /// Makes a slot's owner, unless it has one or there is no such slot.
+    fn adopt(&mut self, number: u32) -> Option<Slot> {
+        self.cover_table();
+        let generation = self.generations.get_mut(number as usize)?;
+        if *generation % 2 == 1 {
+            return None;
+        }
+        *generation += 1;
+        Some(Slot {
+            number,
+            generation: *generation,
+        })
+    }
+
+    /// Takes note of slots that were added, by `grow` or by the host's handing something over.
+    fn cover_table(&mut self) {
+        let size = refcap_v1_table_size() as usize;
+        if self.generations.len() < size {
+            self.generations.resize(size, 0);
+            let length = free_slots().length();
+            self.free.resize(size, 0);
+            free_slots().set(&self.free, length);
+        }
+    }
+
+    fn owns(&self, slot: &Slot) -> bool {
+        self.generations.get(slot.number as usize) == Some(&slot.generation)
+    }
+
+    /// Puts a slot back on the list, if this is its owner.
+    fn free(&mut self, slot: &Slot) -> bool {
+        let owned = self.owns(slot);
+        if owned {
+            self.generations[slot.number as usize] += 1;
+            let length = free_slots().length();
+            self.free[length] = slot.number;
+            free_slots().set(&self.free, length + 1);
+        }
+        owned
+    }
+}
+
+/// A value that is only ever used by the one thread there is.
+struct OneThread<T>(RefCell<T>);
+
+// SAFETY: there is one thread (see the check at the top).
+unsafe impl<T> Sync for OneThread<T> {}
+
+static BOOK: OneThread<Book> = OneThread(RefCell::new(Book {
+    generations: Vec::new(),
+    free: Vec::new(),
+}));
+
+fn with_book<T>(action: impl FnOnce(&mut Book) -> T) -> T {
+    action(&mut BOOK.0.borrow_mut())
+}

@@ -1,0 +1,45 @@
+//! Capabilities for the tests of a guest, in native builds.
+//!
+//! A guest is built for wasm, but its tests need not be: with plain `cargo test`, on the machine itself,
+//! this module makes the capabilities that a host would grant. What they allow and refuse is decided by
+//! the same rules, and connections go to real sockets.
+//!
+//! ```
+//! use refcap_guest::ErrorCode;
+//! use std::net::TcpListener;
+//!
+//! let server = TcpListener::bind("127.0.0.1:0")?;
+//! let net = refcap_guest::testing::net("connect tcp 127.0.0.1:*");
+//! let stream = net.connect(server.local_addr()?)?;
+//! assert_eq!(stream.peer_addr()?, server.local_addr()?);
+//!
+//! let elsewhere = net.connect("10.0.0.1:80").unwrap_err();
+//! assert_eq!(elsewhere.code(), ErrorCode::Denied);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This is a tool for tests and not a sandbox: native code can do whatever its process can. It differs
+//! from the real host also in that it checks the local end of a connection only once that is made, does
+//! not let write timeouts run out, and has no limits, no audit log and no names.
+
+use refcap_authority::Authority;
+
+use crate::capability::sealed::Sealed;
+use crate::fake::{self, Slot};
+use crate::{Capability, IntoRules, Net};
+
+/// A network capability to what the rules allow.
+///
+/// # Panics
+///
+/// When the rules cannot be read, or are too complex.
+pub fn net(rules: impl IntoRules) -> Net {
+    let rules = rules.into_rules().unwrap_or_else(|error| panic!("{error}"));
+    let authority = Authority::from_rules(&rules).unwrap_or_else(|error| panic!("{error}"));
+    Net::from_slot(Slot::root(authority))
+}
+
+/// Lets [`grants::take`](crate::grants::take) find a capability under a name, once, in this thread.
+pub fn grant(name: &str, capability: impl Capability) {
+    fake::grant(name, capability.into_slot());
+}

@@ -1,0 +1,189 @@
+//! The public API, on the stand-in of native builds: what guests' own tests rely on.
+
+#![cfg(not(target_family = "wasm"))]
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
+use std::thread;
+use std::time::Duration;
+
+use refcap_guest::authority::{Protocol, Rule};
+use refcap_guest::{Capability, Error, ErrorCode, Kind, Net, Revoker, TcpStream, grants, testing};
+
+fn server() -> (TcpListener, String) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    (server, address)
+}
+
+fn loopback() -> Net {
+    testing::net("connect tcp 127.0.0.1:*")
+}
+
+/// A connection and its other end.
+fn connected(net: &Net) -> (TcpStream, StdStream) {
+    let (server, address) = server();
+    let stream = net.connect(address).unwrap();
+    (stream, server.accept().unwrap().0)
+}
+
+fn code<T: std::fmt::Debug>(result: refcap_guest::Result<T>) -> ErrorCode {
+    result.unwrap_err().code()
+}
+
+fn io_code<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorCode {
+    Error::from_io(&result.unwrap_err()).unwrap().code()
+}
+
+#[test]
+fn a_derived_capability_allows_no_more() {
+    let net = loopback();
+    let narrow = net.only("connect tcp *:80-90").unwrap();
+    assert_eq!(narrow.describe().unwrap(), "connect tcp 127.0.0.1:80-90");
+    assert!(narrow.allows("connect tcp 127.0.0.1:80").unwrap());
+    assert!(!narrow.allows("connect tcp 127.0.0.1:91").unwrap());
+    assert!(!narrow.allows("connect tcp 10.0.0.1:80").unwrap());
+    assert_eq!(
+        code(narrow.exactly("connect tcp 127.0.0.1:80-91")),
+        ErrorCode::NotSubset
+    );
+    let exact = narrow.exactly("connect tcp 127.0.0.1:80").unwrap();
+    assert!(!exact.allows("connect tcp 127.0.0.1:81").unwrap());
+    let rest = narrow.except("connect tcp 127.0.0.1:80-89").unwrap();
+    assert_eq!(rest.describe().unwrap(), "connect tcp 127.0.0.1:90");
+}
+
+#[test]
+fn rules_can_be_text_or_built() {
+    let net = loopback();
+    let rule = Rule::connect(Protocol::Tcp).to("127.0.0.1:80").unwrap();
+    let built = net.only(rule).unwrap();
+    assert_eq!(built.describe().unwrap(), "connect tcp 127.0.0.1:80");
+    let error = net.only("connect tcp 127.0.0.1").unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BadArgument);
+    assert!(error.to_string().starts_with("read the rules: "), "{error}");
+    assert_eq!(code(net.allows("connect to nowhere")), ErrorCode::BadArgument);
+}
+
+#[test]
+fn what_is_denied_says_which_rule_was_near() {
+    let error = loopback().connect("10.0.0.1:80").unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Denied);
+    assert!(error.is_denied());
+    assert!(error.message().contains("connect tcp 10.0.0.1:80"), "{error}");
+    assert!(error.message().contains("127.0.0.1"), "{error}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn streams_read_and_write_and_end() {
+    let net = loopback();
+    let (mut stream, mut peer) = connected(&net);
+    assert_eq!(stream.peer_addr().unwrap(), peer.local_addr().unwrap());
+    assert_eq!(stream.local_addr().unwrap(), peer.peer_addr().unwrap());
+    // More than the buffers of the system hold, so that both directions have to wait.
+    let data = vec![7; 8 << 20];
+    let expected = data.clone();
+    let echo = thread::spawn(move || {
+        let mut data = Vec::new();
+        peer.read_to_end(&mut data).unwrap();
+        peer.write_all(&data).unwrap();
+    });
+    (&stream).write_all(&data).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).unwrap();
+    assert!(back == expected);
+    echo.join().unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+}
+
+#[test]
+fn reads_time_out() {
+    let net = loopback();
+    let (mut stream, _peer) = connected(&net);
+    assert_eq!(stream.read_timeout(), None);
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(stream.read_timeout(), Some(Duration::from_millis(20)));
+    let error = stream.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(
+        code(stream.set_read_timeout(Some(Duration::ZERO))),
+        ErrorCode::BadArgument
+    );
+}
+
+#[test]
+fn a_closed_port_is_refused() {
+    let (server, address) = server();
+    drop(server);
+    let net = loopback();
+    assert_eq!(code(net.connect(&address)), ErrorCode::ConnectionRefused);
+    let timeout = Duration::from_secs(10);
+    assert_eq!(
+        code(net.connect_timeout(&address, timeout)),
+        ErrorCode::ConnectionRefused
+    );
+}
+
+#[test]
+fn revoking_ends_everything_below_and_nothing_else() {
+    let net = loopback();
+    let (lent, revoker) = net.revocable().unwrap();
+    let narrow = lent.only("connect tcp *:*").unwrap();
+    let (mut stream, mut peer) = connected(&narrow);
+    let (mut other, mut other_peer) = connected(&net);
+    assert_eq!(revoker.revoke().unwrap(), 3);
+    assert_eq!(io_code(stream.read(&mut [0; 8])), ErrorCode::Revoked);
+    assert_eq!(io_code(stream.write(b"x")), ErrorCode::Revoked);
+    assert_eq!(code(stream.peer_addr()), ErrorCode::Revoked);
+    assert_eq!(code(narrow.connect("127.0.0.1:1")), ErrorCode::Revoked);
+    assert_eq!(code(narrow.only("connect tcp *:*")), ErrorCode::Revoked);
+    assert_eq!(code(lent.revocable()), ErrorCode::Revoked);
+    assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(revoker.revoke().unwrap(), 0);
+    // The parent, and what was obtained through it, go on.
+    other.write_all(b"x").unwrap();
+    other_peer.read_exact(&mut [0; 1]).unwrap();
+    assert!(net.allows("connect tcp 127.0.0.1:80").unwrap());
+}
+
+#[test]
+fn revoking_reaches_what_was_derived_from_closed_capabilities() {
+    let net = loopback();
+    let (lent, revoker) = net.revocable().unwrap();
+    let narrow = lent.only("connect tcp *:*").unwrap();
+    let (mut stream, _peer) = connected(&narrow);
+    narrow.close().unwrap();
+    drop(lent);
+    assert_eq!(revoker.revoke().unwrap(), 1);
+    assert_eq!(io_code(stream.read(&mut [0; 8])), ErrorCode::Revoked);
+}
+
+#[test]
+fn revoking_cuts_off_a_read_that_waits() {
+    let (net, revoker) = loopback().revocable().unwrap();
+    let (mut stream, _peer) = connected(&net);
+    let reader = thread::spawn(move || io_code(stream.read(&mut [0; 8])));
+    thread::sleep(Duration::from_millis(30));
+    revoker.revoke().unwrap();
+    assert_eq!(reader.join().unwrap(), ErrorCode::Revoked);
+}
+
+#[test]
+fn dropping_a_stream_closes_it() {
+    let net = loopback();
+    let (stream, mut peer) = connected(&net);
+    drop(stream);
+    assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+}
+
+#[test]
+fn grants_are_taken_once_and_by_their_kind() {
+    testing::grant("backend", loopback());
+    testing::grant("other", loopback());
+    let net: Net = grants::take("backend").unwrap();
+    assert_eq!(net.kind(), Ok(Kind::Net));
+    assert_eq!(code(grants::take::<Net>("backend")), ErrorCode::NotFound);
+    assert_eq!(code(grants::take::<Revoker>("other")), ErrorCode::WrongKind);
+}

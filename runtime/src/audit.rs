@@ -1,0 +1,90 @@
+//! The audit log: what was granted, derived, used, refused, closed and revoked.
+//!
+//! Events go to `tracing` under the target [`TARGET`], so an embedder chooses with a subscriber where
+//! they are kept and in which form. Every event has the field `event`; capabilities are named by their
+//! [`CapId`](crate::CapId) (`id`, `parent`), with the `label` under which they were granted, and vats by
+//! their number (`vat`). Reading and writing are at level `TRACE`, everything else at `INFO`.
+
+use refcap_abi::{ErrorCode, Kind};
+use refcap_authority::Authority;
+
+use crate::capability::CapId;
+
+/// The `tracing` target of all audit events.
+pub const TARGET: &str = "refcap::audit";
+
+/// Authority was minted.
+pub(crate) fn grant(id: CapId, kind: Kind, label: &str, authority: Option<&Authority>) {
+    tracing::info!(
+        target: TARGET,
+        event = "grant",
+        id = id.get(),
+        kind = kind.name(),
+        label,
+        authority = authority.map(tracing::field::display),
+    );
+}
+
+/// A capability was made from another one.
+pub(crate) fn derive(
+    id: CapId,
+    parent: CapId,
+    kind: Kind,
+    label: &str,
+    vat: Option<u64>,
+    authority: Option<&Authority>,
+) {
+    tracing::info!(
+        target: TARGET,
+        event = "derive",
+        id = id.get(),
+        parent = parent.get(),
+        kind = kind.name(),
+        label,
+        vat,
+        authority = authority.map(tracing::field::display),
+    );
+}
+
+/// A capability was used to reach something.
+pub(crate) fn used(id: CapId, label: &str, vat: u64, operation: &dyn std::fmt::Display) {
+    tracing::info!(target: TARGET, event = "use", id = id.get(), label, vat, operation = %operation);
+}
+
+/// Bytes went through a stream.
+pub(crate) fn moved(id: CapId, vat: u64, direction: &'static str, bytes: usize) {
+    tracing::trace!(target: TARGET, event = "use", id = id.get(), vat, operation = direction, bytes);
+}
+
+/// A call was refused.
+pub(crate) fn refuse(id: Option<CapId>, vat: u64, import: &str, code: ErrorCode, why: &str) {
+    tracing::info!(
+        target: TARGET,
+        event = "refuse",
+        id = id.map(CapId::get),
+        vat,
+        import,
+        code = code.code(),
+        why,
+    );
+}
+
+/// A holder gave a capability up.
+pub(crate) fn close(id: CapId, kind: Kind, label: &str, vat: u64) {
+    tracing::info!(target: TARGET, event = "close", id = id.get(), kind = kind.name(), label, vat);
+}
+
+/// A capability and its descendants were revoked, by a vat or by the embedder.
+pub(crate) fn revoke(id: CapId, label: &str, by_vat: Option<u64>, ended: usize) {
+    tracing::info!(target: TARGET, event = "revoke", id = id.get(), label, vat = by_vat, ended);
+}
+
+/// The embedder took authority away in place.
+pub(crate) fn narrow(id: CapId, label: &str, bound: &Authority, changed: usize) {
+    tracing::info!(target: TARGET, event = "narrow", id = id.get(), label, authority = %bound, changed);
+}
+
+/// Whether anybody listens, so that reasons need not be worked out for nobody.
+pub(crate) fn is_watched() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::INFO)
+}

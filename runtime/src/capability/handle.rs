@@ -1,0 +1,306 @@
+//! The embedder's hold on a capability.
+
+use std::fmt;
+use std::sync::Arc;
+
+use refcap_abi::Kind;
+use refcap_authority::{Authority, DeriveError as AuthorityError, Rules, TooComplex};
+use thiserror::Error;
+
+use super::id::{CapId, Key};
+use super::lineage::{Barren, Birth, Bounds, CapabilityInfo, Holder, Node, Tree};
+use crate::ambient::AmbientAuthority;
+use crate::audit;
+
+/// A capability in the embedder's hand: to grant to vats, to narrow, to watch, to revoke, from any
+/// thread, also while guests run.
+///
+/// Clones are the same hold on the same capability. When the last one is dropped the embedder's hold
+/// ends, as [`close`](Capability::close) does it: what vats derived from it lives on, and nobody can
+/// revoke it all at once any more. Keep the handle for as long as you may want to revoke.
+#[derive(Clone)]
+pub struct Capability {
+    hold: Arc<Hold>,
+}
+
+/// Ends with its last owner.
+struct Hold {
+    tree: Arc<Tree>,
+    node: Key<Node>,
+    kind: Kind,
+    label: Arc<str>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.tree.close(self.node);
+    }
+}
+
+/// Why an embedder could not derive a capability.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum DeriveError {
+    /// The capability was revoked.
+    #[error("capability {0} was revoked")]
+    Revoked(CapId),
+    /// Only a Net can be narrowed by rules.
+    #[error("a {0} can't be narrowed by rules; only a Net can")]
+    NotANet(Kind),
+    /// The rules ask for more than the capability allows.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+/// Why a capability could not be narrowed in place. Nothing has changed.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum NarrowError {
+    /// The capability was revoked.
+    #[error("capability {0} was revoked")]
+    Revoked(CapId),
+    /// The result would be too large.
+    #[error(transparent)]
+    TooComplex(#[from] TooComplex),
+}
+
+impl Capability {
+    /// Mints a Net: authority over the network that comes from nowhere but the caller's own.
+    ///
+    /// The label names it in the audit log, and stays with all that is derived from it.
+    ///
+    /// # Ambient authority
+    ///
+    /// This makes authority from nothing, so it takes the token.
+    pub fn net(label: &str, authority: Authority, _: AmbientAuthority) -> Capability {
+        let label: Arc<str> = label.into();
+        let birth = Birth {
+            id: CapId::next(),
+            kind: Kind::Net,
+            label: label.clone(),
+            authority: Some(authority),
+            target: None,
+            socket: None,
+        };
+        audit::grant(birth.id, Kind::Net, &label, birth.authority.as_ref());
+        let (tree, node) = Tree::plant(birth);
+        Capability::new(tree, node, Kind::Net, label)
+    }
+
+    fn new(tree: Arc<Tree>, node: Key<Node>, kind: Kind, label: Arc<str>) -> Capability {
+        Capability {
+            hold: Arc::new(Hold {
+                tree,
+                node,
+                kind,
+                label,
+            }),
+        }
+    }
+
+    /// The capability's number, as the audit log names it.
+    pub fn id(&self) -> CapId {
+        self.hold.node.id()
+    }
+
+    /// What it is a capability to.
+    pub fn kind(&self) -> Kind {
+        self.hold.kind
+    }
+
+    /// The name that it was minted under.
+    pub fn label(&self) -> &str {
+        &self.hold.label
+    }
+
+    /// Whether it has not been revoked.
+    pub fn is_alive(&self) -> bool {
+        self.hold.tree.is_alive(self.hold.node)
+    }
+
+    /// What it allows now; `None` once it is revoked.
+    pub fn authority(&self) -> Option<Authority> {
+        self.info().and_then(|info| info.authority)
+    }
+
+    /// What can be seen of it; `None` once it is revoked.
+    pub fn info(&self) -> Option<CapabilityInfo> {
+        self.hold.tree.info(self.hold.node)
+    }
+
+    /// The capability and everything derived from it, parents before children; empty once it is revoked.
+    pub fn lineage(&self) -> Vec<CapabilityInfo> {
+        self.hold.tree.infos(self.hold.node)
+    }
+
+    /// Derives a capability that allows what this one allows and the rules allow: what a rule leaves out
+    /// stays as it is here.
+    ///
+    /// # Errors
+    ///
+    /// [`DeriveError`]: this capability is revoked, or the result is too complex.
+    pub fn only(&self, rules: &Rules) -> Result<Capability, DeriveError> {
+        self.derive(|authority| Ok(authority.only(rules).map_err(AuthorityError::from)?))
+    }
+
+    /// Derives a capability that allows just what the rules allow.
+    ///
+    /// # Errors
+    ///
+    /// [`DeriveError`]: as for [`only`](Capability::only), and when the rules ask for more than this
+    /// capability allows; the error names the rule and the field.
+    pub fn exactly(&self, rules: &Rules) -> Result<Capability, DeriveError> {
+        self.derive(|authority| Ok(authority.exactly(rules)?))
+    }
+
+    fn derive(
+        &self,
+        narrow: impl Fn(&Authority) -> Result<Authority, DeriveError>,
+    ) -> Result<Capability, DeriveError> {
+        let hold = &self.hold;
+        loop {
+            let revoked = || DeriveError::Revoked(self.id());
+            let narrowings = hold.tree.narrowings(hold.node).ok_or_else(revoked)?;
+            let info = self.info().ok_or_else(revoked)?;
+            let Some(authority) = info.authority else {
+                return Err(DeriveError::NotANet(info.kind));
+            };
+            let birth = Birth {
+                id: CapId::next(),
+                kind: Kind::Net,
+                label: hold.label.clone(),
+                authority: Some(narrow(&authority)?),
+                target: None,
+                socket: None,
+            };
+            let id = birth.id;
+            let made = birth.authority.clone();
+            // The embedder is trusted with its own memory, so it has no bounds.
+            match hold.tree.derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host) {
+                Ok(node) => {
+                    audit::derive(id, self.id(), Kind::Net, &hold.label, None, made.as_ref());
+                    return Ok(Capability::new(
+                        hold.tree.clone(),
+                        node,
+                        Kind::Net,
+                        hold.label.clone(),
+                    ));
+                }
+                // It was narrowed in between: look again.
+                Err(Barren::Narrowed) => {}
+                Err(Barren::Revoked | Barren::TooDeep | Barren::TooWide) => return Err(revoked()),
+            }
+        }
+    }
+
+    /// Takes authority away in place: this capability, and everything derived from it in any vat, allows
+    /// from now on only what `bound` allows too. Connections that it would not allow any more are ended.
+    /// Returns how many capabilities allow less than before.
+    ///
+    /// # Errors
+    ///
+    /// [`NarrowError`]: this capability is revoked, or a result is too complex. Nothing has changed then.
+    pub fn narrow(&self, bound: &Authority) -> Result<usize, NarrowError> {
+        let changed = self
+            .hold
+            .tree
+            .narrow(self.hold.node, bound)?
+            .ok_or(NarrowError::Revoked(self.id()))?;
+        audit::narrow(self.id(), &self.hold.label, bound, changed);
+        Ok(changed)
+    }
+
+    /// Ends this capability and everything derived from it or obtained through it, in every vat. Returns
+    /// how many capabilities ended; 0 when it was revoked before.
+    ///
+    /// When this returns, no operation through any of them starts; those in flight end with `Revoked`,
+    /// and their connections are shut down. Bytes that the kernel already took are not recalled.
+    pub fn revoke(&self) -> usize {
+        let ended = self.hold.tree.revoke(self.hold.node);
+        audit::revoke(self.id(), &self.hold.label, None, ended);
+        ended
+    }
+
+    /// Gives up this hold; the same as dropping its last clone.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    pub(crate) fn tree(&self) -> &Arc<Tree> {
+        &self.hold.tree
+    }
+
+    pub(crate) fn node(&self) -> Key<Node> {
+        self.hold.node
+    }
+}
+
+const UNBOUNDED: Bounds = Bounds {
+    depth: u32::MAX,
+    fan_out: u32::MAX,
+};
+
+impl fmt::Debug for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} `{}`", self.kind(), self.id(), self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ambient::ambient_authority;
+
+    fn rules(text: &str) -> Rules {
+        text.parse().unwrap()
+    }
+
+    fn net(text: &str) -> Capability {
+        Capability::net("net", text.parse().unwrap(), ambient_authority())
+    }
+
+    #[test]
+    fn a_derived_capability_ends_with_its_parent() {
+        let parent = net("connect tcp 10.0.0.0/8:*");
+        let child = parent.only(&rules("connect tcp *:443")).unwrap();
+        assert_eq!(
+            child.authority(),
+            Some("connect tcp 10.0.0.0/8:443".parse().unwrap())
+        );
+        assert_eq!(parent.revoke(), 2);
+        assert!(!child.is_alive());
+        assert!(matches!(child.only(&rules("")), Err(DeriveError::Revoked(_))));
+        assert!(matches!(
+            child.narrow(&Authority::nothing()),
+            Err(NarrowError::Revoked(_))
+        ));
+    }
+
+    #[test]
+    fn asking_for_exactly_more_says_so() {
+        let parent = net("connect tcp 10.0.0.0/8:443");
+        let error = parent.exactly(&rules("connect tcp 10.0.0.1:80")).unwrap_err();
+        assert!(matches!(error, DeriveError::Authority(_)));
+        assert!(error.to_string().contains("80"), "{error}");
+    }
+
+    #[test]
+    fn narrowing_is_in_place() {
+        let parent = net("connect tcp 10.0.0.0/8:*");
+        let child = parent.only(&rules("connect tcp *:80,443")).unwrap();
+        parent.narrow(&"connect tcp *:443".parse().unwrap()).unwrap();
+        assert_eq!(
+            child.authority(),
+            Some("connect tcp 10.0.0.0/8:443".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn dropping_the_handle_leaves_what_was_derived() {
+        let parent = net("connect tcp 10.0.0.0/8:*");
+        let child = parent.only(&rules("connect tcp *:80")).unwrap();
+        drop(parent);
+        assert!(child.is_alive());
+        assert_eq!(child.lineage().len(), 1);
+    }
+}

@@ -1,0 +1,184 @@
+//! Names that are never given twice.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use slotmap::{SlotMap, new_key_type};
+
+/// The number of one capability: unique in this process, never used again.
+///
+/// It is what the audit log and [`Capability`](crate::Capability) name a capability by. At a billion
+/// capabilities a second the numbers last 584 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CapId(u64);
+
+impl CapId {
+    pub(crate) fn next() -> CapId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        CapId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for CapId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+new_key_type! {
+    /// A place in a [`Register`]. By itself it may come to name another entry: slotmap's version has 32
+    /// bits, of which one says whether the place is taken, so it repeats after 2^31 uses of one place
+    /// (orlp/slotmap#125). That is why nothing outside this module looks at it alone.
+    pub(crate) struct Slot;
+}
+
+/// A key that never names another entry than the one that it was made for: the place where to look, and
+/// the capability that must be there. `T` says whose key it is.
+pub(crate) struct Key<T> {
+    slot: Slot,
+    id: CapId,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    fn new(slot: Slot, id: CapId) -> Self {
+        Key {
+            slot,
+            id,
+            of: PhantomData,
+        }
+    }
+
+    pub(crate) fn id(self) -> CapId {
+        self.id
+    }
+}
+
+// Written out, for a derive would ask the same of `T`.
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Key<T> {}
+
+impl<T> PartialEq for Key<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.slot == other.slot && self.id == other.id
+    }
+}
+
+impl<T> Eq for Key<T> {}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:?}", self.id, self.slot)
+    }
+}
+
+/// Entries by key. A slot map gives the place; the entry's own [`CapId`], which never wraps, decides.
+#[derive(Debug)]
+pub(crate) struct Register<T> {
+    entries: SlotMap<Slot, (CapId, T)>,
+}
+
+impl<T> Default for Register<T> {
+    fn default() -> Self {
+        Register {
+            entries: SlotMap::with_key(),
+        }
+    }
+}
+
+impl<T> Register<T> {
+    pub(crate) fn insert(&mut self, id: CapId, entry: T) -> Key<T> {
+        let slot = self.entries.insert((id, entry));
+        Key::new(slot, id)
+    }
+
+    pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
+        match self.entries.get(key.slot) {
+            Some((id, entry)) if *id == key.id => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+        match self.entries.get_mut(key.slot) {
+            Some((id, entry)) if *id == key.id => Some(entry),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
+        self.get(key)?;
+        let (_, entry) = self.entries.remove(key.slot)?;
+        if self.entries.is_empty() && self.entries.capacity() > KEEP {
+            // A slot map never shrinks. Starting anew would make old keys valid again, were it not for
+            // the id that each of them carries.
+            self.entries = SlotMap::with_key();
+        }
+        Some(entry)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key<T>> + '_ {
+        self.entries.iter().map(|(slot, (id, _))| Key::new(slot, *id))
+    }
+}
+
+/// Below this many places an empty register keeps its memory.
+const KEEP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_key_names_nothing_even_in_the_same_place() {
+        let mut register = Register::default();
+        let old = register.insert(CapId::next(), 'a');
+        assert_eq!(register.remove(old), Some('a'));
+        let new = register.insert(CapId::next(), 'b');
+        assert_eq!(register.get(old), None);
+        assert_eq!(register.remove(old), None);
+        assert_eq!(register.get(new), Some(&'b'));
+    }
+
+    // slotmap's version would make the old key valid again after 2^31 rounds; a key with the same slot
+    // and version but the id of the dead capability stands for that moment.
+    #[test]
+    fn class_23_a_wrapped_slot_version_does_not_revive_a_dead_key() {
+        let mut register = Register::default();
+        let dead = CapId::next();
+        let live = register.insert(CapId::next(), 'b');
+        let wrapped = Key::new(live.slot, dead);
+        assert_eq!(register.get(wrapped), None);
+        assert_eq!(register.get_mut(wrapped), None);
+        assert_eq!(register.remove(wrapped), None);
+        assert_eq!(register.get(live), Some(&'b'));
+    }
+
+    #[test]
+    fn an_emptied_register_gives_its_memory_back_and_stays_unforgeable() {
+        let mut register = Register::default();
+        let keys: Vec<_> = (0..10_000).map(|n| register.insert(CapId::next(), n)).collect();
+        for &key in &keys {
+            register.remove(key);
+        }
+        assert_eq!(register.len(), 0);
+        assert!(register.entries.capacity() <= KEEP);
+        register.insert(CapId::next(), 1);
+        assert!(keys.iter().all(|&key| register.get(key).is_none()));
+    }
+}

@@ -1,0 +1,190 @@
+//! How much a vat may have of everything that costs the host something.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// Live capabilities, and closed ones that are kept because others were derived from them. At about
+/// 400 bytes each with its reference, 10,000 are 4 MiB.
+pub const DEFAULT_CAPABILITIES: usize = 10_000;
+/// Open sockets, connecting ones included: half of the common soft limit of 1,024 open files.
+pub const DEFAULT_SOCKETS: usize = 512;
+/// Derivations between a grant and the last capability that comes from it. Each costs memory only; the
+/// limit is there so that a runaway loop ends with an error that says what it did.
+pub const DEFAULT_DEPTH: u32 = 1_000;
+/// Capabilities derived from one capability.
+pub const DEFAULT_FAN_OUT: u32 = 10_000;
+/// Bytes of linear memory and of the heap that holds references, together.
+pub const DEFAULT_MEMORY: usize = 256 << 20;
+/// Elements of each table.
+pub const DEFAULT_TABLE_ELEMENTS: usize = 100_000;
+/// Bytes of rules that a guest can hand over in one call: about 2,000 rules.
+pub const DEFAULT_RULE_BYTES: usize = 64 << 10;
+/// How long one attempt to connect may take.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Tables of one instance. Rust guests have two.
+const TABLES: usize = 8;
+/// Bytes of the one message that a guest leaves with `report`.
+pub(crate) const REPORT_BYTES: usize = 4 << 10;
+
+/// The limits of one vat. Reaching one is an error in the guest, never trouble in the host.
+///
+/// Start from [`Limits::default`] and change what you need:
+///
+/// ```
+/// use refcap::Limits;
+/// use std::time::Duration;
+///
+/// let limits = Limits::default().sockets(16).wall_time(Duration::from_secs(10));
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    pub(crate) capabilities: usize,
+    pub(crate) sockets: usize,
+    pub(crate) depth: u32,
+    pub(crate) fan_out: u32,
+    pub(crate) memory: usize,
+    pub(crate) table_elements: usize,
+    pub(crate) rule_bytes: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) wall_time: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            capabilities: DEFAULT_CAPABILITIES,
+            sockets: DEFAULT_SOCKETS,
+            depth: DEFAULT_DEPTH,
+            fan_out: DEFAULT_FAN_OUT,
+            memory: DEFAULT_MEMORY,
+            table_elements: DEFAULT_TABLE_ELEMENTS,
+            rule_bytes: DEFAULT_RULE_BYTES,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            wall_time: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The most capabilities that the vat holds at once ([`DEFAULT_CAPABILITIES`]).
+    pub fn capabilities(mut self, count: usize) -> Self {
+        self.capabilities = count;
+        self
+    }
+
+    /// The most sockets that the vat has open at once ([`DEFAULT_SOCKETS`]).
+    pub fn sockets(mut self, count: usize) -> Self {
+        self.sockets = count;
+        self
+    }
+
+    /// The longest chain of derivations below a grant ([`DEFAULT_DEPTH`]).
+    pub fn depth(mut self, count: u32) -> Self {
+        self.depth = count;
+        self
+    }
+
+    /// The most capabilities derived from one ([`DEFAULT_FAN_OUT`]).
+    pub fn fan_out(mut self, count: u32) -> Self {
+        self.fan_out = count;
+        self
+    }
+
+    /// Bytes of linear memory and reference heap together ([`DEFAULT_MEMORY`]).
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// The most elements of each table ([`DEFAULT_TABLE_ELEMENTS`]).
+    pub fn table_elements(mut self, count: usize) -> Self {
+        self.table_elements = count;
+        self
+    }
+
+    /// The most bytes of rules in one call ([`DEFAULT_RULE_BYTES`]).
+    pub fn rule_bytes(mut self, bytes: usize) -> Self {
+        self.rule_bytes = bytes;
+        self
+    }
+
+    /// How long one attempt to connect may take ([`DEFAULT_CONNECT_TIMEOUT`]).
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// How long one call into the guest may take; without it there is no end.
+    pub fn wall_time(mut self, time: Duration) -> Self {
+        self.wall_time = Some(time);
+        self
+    }
+}
+
+/// Answers the engine when a guest wants more memory or larger tables.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    memory_left: usize,
+    table_elements: usize,
+}
+
+impl Meter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Meter {
+            memory_left: limits.memory,
+            table_elements: limits.table_elements,
+        }
+    }
+}
+
+impl ResourceLimiter for Meter {
+    // Linear memories and the reference heap come through here alike, so one budget covers both.
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        if more > self.memory_left || maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.memory_left -= more;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.table_elements && maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_budget_covers_all_memories() {
+        let mut meter = Meter::new(&Limits::default().memory(100));
+        assert!(meter.memory_growing(0, 60, None).unwrap());
+        assert!(!meter.memory_growing(0, 41, None).unwrap());
+        assert!(meter.memory_growing(60, 100, Some(100)).unwrap());
+        assert!(!meter.memory_growing(0, 1, None).unwrap());
+    }
+
+    #[test]
+    fn a_table_has_its_own_bound_and_the_modules() {
+        let mut meter = Meter::new(&Limits::default().table_elements(10));
+        assert!(meter.table_growing(0, 10, None).unwrap());
+        assert!(!meter.table_growing(0, 11, None).unwrap());
+        assert!(!meter.table_growing(0, 5, Some(4)).unwrap());
+    }
+}

@@ -1,0 +1,261 @@
+//! The boundary that references cross, and nothing else does.
+//!
+//! Every host function is registered here, from the one table in `refcap_abi`. A call comes in as raw
+//! values; its references become [`Key`]s **before anything else happens**, and the function's body sees
+//! only those. New capabilities go out the other way, as the last thing that a call does. A body
+//! therefore can't hold an `externref` across something that collects (which would make it name another
+//! object), and how a reference becomes a key can change without any body changing: that is the trait
+//! [`Passage`].
+//!
+//! [`raw`] has the runtime's only `unsafe`.
+
+mod ordinary;
+mod raw;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use refcap_abi::{ErrorCode, IMPORTS, Import};
+use wasmtime::{Caller, ExternRef, GcHeapOutOfMemory, Linker, Rooted, StoreContextMut};
+
+use crate::capability::Key;
+use crate::capability::table::Entry;
+use crate::vat::VatState;
+
+pub(crate) use ordinary::{Handle, Ordinary};
+
+/// The most references that one import takes or returns.
+const MAX_REFS: usize = 2;
+/// The most numbers that one import takes.
+const MAX_INTS: usize = 4;
+
+/// How references become keys, and keys references.
+pub(crate) trait Passage: 'static {
+    /// The key that an argument names. With `consume`, the reference names nothing from now on.
+    fn resolve(
+        store: StoreContextMut<'_, VatState>,
+        raw: u32,
+        consume: bool,
+    ) -> wasmtime::Result<Result<Key<Entry>, ErrorCode>>;
+
+    /// Makes the reference for a key. May collect.
+    fn mint(store: StoreContextMut<'_, VatState>, key: Key<Entry>) -> wasmtime::Result<Rooted<ExternRef>>;
+
+    /// What wasm gets to hold. Valid only until the next collection, so it is the last step of a call.
+    fn expose(
+        store: StoreContextMut<'_, VatState>,
+        reference: Rooted<ExternRef>,
+        key: Key<Entry>,
+    ) -> wasmtime::Result<u32>;
+}
+
+/// What a body gives back.
+pub(crate) enum Outcome {
+    /// Success, and a number that is not negative.
+    Done(i32),
+    /// One new capability.
+    One(Key<Entry>),
+    /// Two new capabilities.
+    Two(Key<Entry>, Key<Entry>),
+}
+
+/// Why a body gives nothing back.
+pub(crate) enum Failure {
+    /// The guest gets an error.
+    Refused(crate::vat::Refusal),
+    /// The engine can't go on: the guest is stopped, and its store thrown away.
+    Trap(wasmtime::Error),
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Failure::Refused(code.into())
+    }
+}
+
+impl From<crate::vat::Refusal> for Failure {
+    fn from(refusal: crate::vat::Refusal) -> Self {
+        Failure::Refused(refusal)
+    }
+}
+
+pub(crate) type Reply = Result<Outcome, Failure>;
+
+/// A host function's body.
+#[derive(Clone, Copy)]
+pub(crate) enum Body {
+    /// It answers at once.
+    Now(fn(&mut Call<'_>) -> Reply),
+    /// It may suspend the guest.
+    Later(for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>>),
+}
+
+/// One call of a host function, its references already resolved.
+pub(crate) struct Call<'a> {
+    import: &'static Import,
+    caller: Caller<'a, VatState>,
+    keys: [Option<Key<Entry>>; MAX_REFS],
+    ints: [i32; MAX_INTS],
+}
+
+impl<'a> Call<'a> {
+    /// The key of reference argument `index`.
+    pub(crate) fn key(&self, index: usize) -> Result<Key<Entry>, ErrorCode> {
+        self.keys.get(index).copied().flatten().ok_or(ErrorCode::NullReference)
+    }
+
+    /// Number argument `index`, counted without the references.
+    pub(crate) fn int(&self, index: usize) -> i32 {
+        self.ints.get(index).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> &VatState {
+        self.caller.data()
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut VatState {
+        self.caller.data_mut()
+    }
+
+    pub(crate) fn caller(&mut self) -> &mut Caller<'a, VatState> {
+        &mut self.caller
+    }
+
+    /// Runs the collector, so that capabilities that the guest can't reach any more are closed.
+    pub(crate) fn collect(&mut self) -> Result<(), Failure> {
+        self.caller.gc(None).map_err(Failure::Trap)?;
+        self.state_mut().read_letters();
+        Ok(())
+    }
+}
+
+/// The raw arguments of a call.
+struct Arguments {
+    refs: [u32; MAX_REFS],
+    ints: [i32; MAX_INTS],
+}
+
+/// The raw results of a call: the references, then the status.
+struct Results {
+    refs: [u32; MAX_REFS],
+    status: i32,
+}
+
+/// Registers a body for every import of the ABI.
+pub(crate) fn define_all<P: Passage>(
+    linker: &mut Linker<VatState>,
+    body: impl Fn(&Import) -> Body,
+) -> wasmtime::Result<()> {
+    for import in IMPORTS {
+        raw::define::<P>(linker, import, body(import))?;
+    }
+    Ok(())
+}
+
+/// Turns raw arguments into a call. The references go first, before anything that could collect.
+fn enter<'a, P: Passage>(
+    mut caller: Caller<'a, VatState>,
+    import: &'static Import,
+    arguments: Arguments,
+) -> wasmtime::Result<(Call<'a>, Result<(), ErrorCode>)> {
+    let mut keys = [None; MAX_REFS];
+    let mut found = Ok(());
+    for (key, raw) in keys.iter_mut().zip(arguments.refs).take(import.refs_in()) {
+        match P::resolve((&mut caller).into(), raw, import.consumes)? {
+            Ok(resolved) => *key = Some(resolved),
+            Err(code) => found = Err(code),
+        }
+    }
+    if caller.data().has_letters() {
+        caller.data_mut().read_letters();
+    }
+    let call = Call {
+        import,
+        caller,
+        keys,
+        ints: arguments.ints,
+    };
+    Ok((call, found))
+}
+
+/// Turns a reply into raw results.
+fn leave<P: Passage>(call: &mut Call<'_>, reply: Reply) -> wasmtime::Result<Results> {
+    let mut results = Results {
+        refs: [0; MAX_REFS],
+        status: 0,
+    };
+    let refused = match reply {
+        Ok(Outcome::Done(status)) => {
+            results.status = status;
+            None
+        }
+        Ok(Outcome::One(key)) => hand_out::<P>(call, [key], &mut results)?,
+        Ok(Outcome::Two(first, second)) => hand_out::<P>(call, [first, second], &mut results)?,
+        Err(Failure::Refused(refusal)) => Some(refusal),
+        Err(Failure::Trap(error)) => return Err(error),
+    };
+    if let Some(refusal) = refused {
+        results.status = refusal.code().status();
+        let id = call.keys.iter().flatten().next().map(|key| key.id());
+        call.caller.data_mut().remember(call.import, id, refusal);
+    }
+    Ok(results)
+}
+
+/// Makes the references of new capabilities. All are made before the first is exposed, for making one may
+/// move the others.
+fn hand_out<P: Passage>(
+    call: &mut Call<'_>,
+    keys: impl IntoIterator<Item = Key<Entry>> + Clone,
+    results: &mut Results,
+) -> wasmtime::Result<Option<crate::vat::Refusal>> {
+    let mut made: [Option<(Rooted<ExternRef>, Key<Entry>)>; MAX_REFS] = [None; MAX_REFS];
+    for (place, key) in made.iter_mut().zip(keys.clone()) {
+        match P::mint((&mut call.caller).into(), key) {
+            Ok(reference) => *place = Some((reference, key)),
+            Err(error) if error.is::<GcHeapOutOfMemory<Handle>>() => {
+                for key in keys {
+                    call.state_mut().table.close(key);
+                }
+                let refusal = crate::vat::Refusal::limit("memory for references");
+                return Ok(Some(refusal));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for (raw, (reference, key)) in results.refs.iter_mut().zip(made.into_iter().flatten()) {
+        *raw = P::expose((&mut call.caller).into(), reference, key)?;
+    }
+    Ok(None)
+}
+
+/// Runs a body that answers at once.
+fn run_now<P: Passage>(
+    caller: Caller<'_, VatState>,
+    import: &'static Import,
+    arguments: Arguments,
+    body: fn(&mut Call<'_>) -> Reply,
+) -> wasmtime::Result<Results> {
+    let (mut call, found) = enter::<P>(caller, import, arguments)?;
+    let reply = match found {
+        Ok(()) => body(&mut call),
+        Err(code) => Err(code.into()),
+    };
+    leave::<P>(&mut call, reply)
+}
+
+/// Runs a body that may suspend the guest. Gives the call back, so that its results can be rooted.
+async fn run_later<'c, P: Passage>(
+    caller: Caller<'c, VatState>,
+    import: &'static Import,
+    arguments: Arguments,
+    body: for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>>,
+) -> wasmtime::Result<(Call<'c>, Results)> {
+    let (mut call, found) = enter::<P>(caller, import, arguments)?;
+    let reply = match found {
+        Ok(()) => body(&mut call).await,
+        Err(code) => Err(code.into()),
+    };
+    let results = leave::<P>(&mut call, reply)?;
+    Ok((call, results))
+}

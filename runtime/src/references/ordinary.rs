@@ -1,0 +1,84 @@
+//! The ordinary way across: wasmtime's own safe interface, at every call.
+
+use std::sync::Arc;
+
+use refcap_abi::ErrorCode;
+use wasmtime::{AsContext, ExternRef, RootScope, Rooted, StoreContextMut};
+
+use super::Passage;
+use crate::capability::Key;
+use crate::capability::mailbox::{Letter, Mailbox};
+use crate::capability::table::Entry;
+use crate::vat::VatState;
+
+/// What the host keeps behind a reference: a name, never the object. The socket lives in the vat's table,
+/// so it is closed when it is closed and not when the collector gets to it.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    key: Key<Entry>,
+    vat: Arc<Mailbox>,
+    closed: bool,
+}
+
+impl Drop for Handle {
+    // Runs inside a collection: it must neither panic nor touch the store.
+    fn drop(&mut self) {
+        if !self.closed {
+            self.vat.post([Letter::Unreachable(self.key)]);
+        }
+    }
+}
+
+/// Asks wasmtime for the host data behind each reference.
+#[derive(Debug)]
+pub(crate) struct Ordinary;
+
+impl Passage for Ordinary {
+    fn resolve(
+        store: StoreContextMut<'_, VatState>,
+        raw: u32,
+        consume: bool,
+    ) -> wasmtime::Result<Result<Key<Entry>, ErrorCode>> {
+        let mut scope = RootScope::new(store);
+        let Some(reference) = ExternRef::from_raw(&mut scope, raw) else {
+            return Ok(Err(ErrorCode::NullReference));
+        };
+        let handle = reference.data(&scope)?.and_then(|data| data.downcast_ref::<Handle>());
+        let found = match handle {
+            // Not made by `mint`, or made for another vat.
+            None => Err(ErrorCode::ForeignReference),
+            Some(handle) if !Arc::ptr_eq(&handle.vat, &scope.as_context().data().mailbox) => {
+                Err(ErrorCode::ForeignReference)
+            }
+            Some(handle) if handle.closed => Err(ErrorCode::Closed),
+            Some(handle) => Ok(handle.key),
+        };
+        if consume
+            && found.is_ok()
+            && let Some(handle) = reference
+                .data_mut(&mut scope)?
+                .and_then(|data| data.downcast_mut::<Handle>())
+        {
+            handle.closed = true;
+        }
+        Ok(found)
+    }
+
+    fn mint(store: StoreContextMut<'_, VatState>, key: Key<Entry>) -> wasmtime::Result<Rooted<ExternRef>> {
+        let vat = store.data().mailbox.clone();
+        let handle = Handle {
+            key,
+            vat,
+            closed: false,
+        };
+        ExternRef::new(store, handle)
+    }
+
+    fn expose(
+        store: StoreContextMut<'_, VatState>,
+        reference: Rooted<ExternRef>,
+        _key: Key<Entry>,
+    ) -> wasmtime::Result<u32> {
+        reference.to_raw(store)
+    }
+}

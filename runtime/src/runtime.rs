@@ -1,0 +1,98 @@
+//! The engine that all vats of a process share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use wasmtime::{Collector, Config, Engine, Linker};
+
+use crate::imports;
+use crate::vat::VatState;
+
+/// How often a guest that computes without a host call gives others a chance.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The engine: compiled code, host functions, and the clock that makes guests take turns.
+///
+/// Cheap to clone; clones share everything. One per process is enough.
+#[derive(Clone)]
+pub struct Runtime {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    engine: Engine,
+    linker: Linker<VatState>,
+}
+
+/// The engine could not be set up on this machine.
+#[derive(Debug, Error)]
+#[error("the WebAssembly engine could not be set up: {0}")]
+pub struct RuntimeError(String);
+
+impl From<wasmtime::Error> for RuntimeError {
+    fn from(error: wasmtime::Error) -> Self {
+        RuntimeError(format!("{error:#}"))
+    }
+}
+
+impl Runtime {
+    /// Sets up an engine.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`] where the engine does not support the machine.
+    pub fn new() -> Result<Runtime, RuntimeError> {
+        let engine = Engine::new(&config())?;
+        let mut linker = Linker::new(&engine);
+        imports::add_to_linker(&mut linker)?;
+        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut VatState| &mut state.wasi)?;
+        start_clock(&engine)?;
+        Ok(Runtime {
+            parts: Arc::new(Parts { engine, linker }),
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.parts.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<VatState> {
+        &self.parts.linker
+    }
+}
+
+/// What the engine accepts. `program::gate` says the same to its validator, and gives reasons.
+fn config() -> Config {
+    let mut config = Config::new();
+    // Without the GC proposal a guest has no instruction that makes a reference out of something else.
+    config.wasm_gc(false);
+    config.wasm_function_references(false);
+    config.wasm_memory64(false);
+    config.wasm_multi_memory(false);
+    config.collector(Collector::Copying);
+    config.epoch_interruption(true);
+    config
+}
+
+/// Advances the engine's clock for as long as the engine lives.
+fn start_clock(engine: &Engine) -> Result<(), RuntimeError> {
+    let engine = engine.weak();
+    std::thread::Builder::new()
+        .name("refcap-clock".to_owned())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })
+        .map_err(|error| RuntimeError(format!("no thread for the clock: {error}")))?;
+    Ok(())
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! Starting a program with what it was granted.
+
+use std::fmt;
+
+use refcap_abi::GRANT_EXPORT;
+use refcap_abi::endowment::Endowment;
+use thiserror::Error;
+use wasmtime::{ExternRef, Instance, RootScope, Rooted, Store, UpdateDeadline};
+
+use super::stdio::World;
+use super::{Input, Output, RunError, Vat, VatState, within};
+use crate::capability::Capability;
+use crate::limits::Limits;
+use crate::program::Program;
+use crate::references::{Ordinary, Passage};
+
+/// Ticks of the engine's clock between two chances for others to run.
+const EPOCHS: u64 = 1;
+
+/// What a program is started with. Nothing is granted that is not said here.
+#[derive(Debug)]
+pub struct VatBuilder {
+    program: Program,
+    grants: Vec<(String, Capability)>,
+    limits: Limits,
+    world: World,
+}
+
+/// Why a program could not be started.
+#[non_exhaustive]
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Endowments that the program asks for were not granted.
+    #[error("the program needs {}", list(.0))]
+    Missing(Vec<Endowment>),
+    /// Something was granted that the program does not ask for.
+    #[error("the program does not ask for `{name}`; it asks for {}", list(.asked))]
+    Unknown {
+        /// The name that was granted.
+        name: String,
+        /// What the program asks for.
+        asked: Vec<Endowment>,
+    },
+    /// Two capabilities were granted under one name.
+    #[error("`{0}` was granted twice")]
+    Twice(String),
+    /// A capability of another kind was granted than the program asks for.
+    #[error("`{}` must be a {}, but a {granted} was granted", .asked.name, .asked.kind)]
+    WrongKind {
+        /// What the program asks for.
+        asked: Endowment,
+        /// What was granted.
+        granted: refcap_abi::Kind,
+    },
+    /// A granted capability was revoked before the program started.
+    #[error("what was granted as `{0}` is revoked")]
+    Revoked(String),
+    /// The program could not take a capability that it asked for.
+    #[error("the program could not take `{name}`: {why}")]
+    NotTaken {
+        /// The endowment.
+        name: String,
+        /// What happened.
+        why: String,
+    },
+    /// The program could not be instantiated within its limits, or its start function trapped.
+    #[error("the program could not be instantiated: {0}")]
+    Instantiate(String),
+    /// It ran longer than its limit before it was even started.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+fn list(endowments: &[Endowment]) -> impl fmt::Display {
+    let all: Vec<_> = endowments
+        .iter()
+        .map(|endowment| format!("`{}` (a {})", endowment.name, endowment.kind))
+        .collect();
+    if all.is_empty() {
+        "nothing".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+impl VatBuilder {
+    pub(crate) fn new(program: &Program) -> Self {
+        VatBuilder {
+            program: program.clone(),
+            grants: Vec::new(),
+            limits: Limits::default(),
+            world: World::default(),
+        }
+    }
+
+    /// Grants a capability under the name of one of the program's endowments. The program receives one
+    /// that is derived from it: revoking yours ends the program's.
+    #[must_use]
+    pub fn grant(mut self, name: &str, capability: &Capability) -> Self {
+        self.grants.push((name.to_owned(), capability.clone()));
+        self
+    }
+
+    /// Sets the vat's limits; without this they are [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the program's arguments, the first of which is its own name by convention.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.world.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds an environment variable. Nothing of this process's environment is inherited.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.world.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets where standard input comes from; without this it is empty.
+    #[must_use]
+    pub fn stdin(mut self, input: Input) -> Self {
+        self.world.stdin = input;
+        self
+    }
+
+    /// Sets where standard output goes; without this, nowhere.
+    #[must_use]
+    pub fn stdout(mut self, output: Output) -> Self {
+        self.world.stdout = output;
+        self
+    }
+
+    /// Sets where standard error goes; without this, nowhere.
+    #[must_use]
+    pub fn stderr(mut self, output: Output) -> Self {
+        self.world.stderr = output;
+        self
+    }
+
+    /// Instantiates the program and hands it its endowments. Its entry point has not run yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]. Nothing was handed out then.
+    pub async fn start(self) -> Result<Vat, StartError> {
+        let grants = self.match_grants()?;
+        let VatBuilder {
+            program, limits, world, ..
+        } = self;
+        let wall_time = limits.wall_time;
+        let mut store = Store::new(program.engine(), VatState::new(limits, world.build()));
+        store.limiter(|state| &mut state.meter);
+        store.set_epoch_deadline(EPOCHS);
+        store.epoch_deadline_callback(|_| {
+            // Not wasmtime's own yield: that wakes itself at once, so that tokio gets to its timers and
+            // sockets only every 61 turns.
+            Ok(UpdateDeadline::YieldCustom(
+                EPOCHS,
+                Box::pin(tokio::task::yield_now()),
+            ))
+        });
+        let instance = within(wall_time, program.instantiate(&mut store))
+            .await?
+            .map_err(|error| StartError::Instantiate(format!("{error:#}")))?;
+        store.data_mut().memory = instance.get_memory(&mut store, refcap_abi::MEMORY_EXPORT);
+        for (endowment, grant) in program.endowments().iter().zip(&grants) {
+            let given = give(&mut store, &instance, endowment, grant.as_ref());
+            within(wall_time, given).await??;
+        }
+        Ok(Vat {
+            store,
+            instance,
+            ended: false,
+        })
+    }
+
+    /// The grants in the order of the program's endowments.
+    fn match_grants(&self) -> Result<Vec<Option<Capability>>, StartError> {
+        let asked = self.program.endowments();
+        for (index, (name, capability)) in self.grants.iter().enumerate() {
+            let Some(endowment) = asked.iter().find(|endowment| endowment.name == *name) else {
+                return Err(StartError::Unknown {
+                    name: name.clone(),
+                    asked: asked.to_vec(),
+                });
+            };
+            if self.grants[..index].iter().any(|(other, _)| other == name) {
+                return Err(StartError::Twice(name.clone()));
+            }
+            if endowment.kind != capability.kind() {
+                return Err(StartError::WrongKind {
+                    asked: endowment.clone(),
+                    granted: capability.kind(),
+                });
+            }
+        }
+        let find = |endowment: &Endowment| {
+            self.grants
+                .iter()
+                .find(|(name, _)| *name == endowment.name)
+                .map(|(_, capability)| capability.clone())
+        };
+        let grants: Vec<_> = asked.iter().map(find).collect();
+        let missing: Vec<_> = asked
+            .iter()
+            .zip(&grants)
+            .filter(|(endowment, grant)| grant.is_none() && !endowment.optional)
+            .map(|(endowment, _)| endowment.clone())
+            .collect();
+        if missing.is_empty() {
+            Ok(grants)
+        } else {
+            Err(StartError::Missing(missing))
+        }
+    }
+}
+
+/// Hands over one endowment, or null for an optional one that was not granted.
+async fn give(
+    store: &mut Store<VatState>,
+    instance: &Instance,
+    endowment: &Endowment,
+    grant: Option<&Capability>,
+) -> Result<(), StartError> {
+    let name = &endowment.name;
+    let not_taken = |why: String| StartError::NotTaken {
+        name: name.clone(),
+        why,
+    };
+    // The load gate has seen that the export is there and has this type.
+    let take = instance
+        .get_typed_func::<Option<Rooted<ExternRef>>, i32>(&mut *store, GRANT_EXPORT)
+        .map_err(|error| not_taken(error.to_string()))?;
+    let key = match grant {
+        None => None,
+        Some(grant) => Some(
+            store
+                .data_mut()
+                .table
+                .accept(name, grant)
+                .map_err(|_| StartError::Revoked(name.clone()))?,
+        ),
+    };
+    let mut scope = RootScope::new(&mut *store);
+    let reference = match key {
+        None => None,
+        Some(key) => {
+            let context = wasmtime::AsContextMut::as_context_mut(&mut scope);
+            Some(Ordinary::mint(context, key).map_err(|error| not_taken(error.to_string()))?)
+        }
+    };
+    let slot = take
+        .call_async(&mut scope, reference)
+        .await
+        .map_err(|error| not_taken(format!("{error:#}")))?;
+    if slot < 0 {
+        return Err(not_taken("its table of references is full".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What a vat's store carries, and what host functions work on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use refcap_abi::{ErrorCode, Import};
+use refcap_authority::{Authority, Query};
+use wasmtime::Memory;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::audit;
+use crate::capability::CapId;
+use crate::capability::lineage::Bounds;
+use crate::capability::mailbox::{Mailbox, SocketPermit};
+use crate::capability::table::CapTable;
+use crate::limits::{Limits, Meter};
+
+/// Reads and writes that a guest may do in a row before it must wait once, so that others have their
+/// turn. With 64, a timer beside a guest that writes as fast as it can was at most 5 ms late; without a
+/// budget, 268 ms.
+const TURN: u32 = 64;
+
+/// The state of one vat.
+pub(crate) struct VatState {
+    pub(crate) table: CapTable,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) limits: Limits,
+    pub(crate) meter: Meter,
+    /// The guest's memory, once it is instantiated. A cached handle costs 9 ns, a look-up by name 62.
+    pub(crate) memory: Option<Memory>,
+    pub(crate) wasi: WasiP1Ctx,
+    /// The message that the guest left.
+    pub(crate) report: Option<String>,
+    last_error: Option<Refusal>,
+    moves: u32,
+}
+
+impl VatState {
+    pub(crate) fn new(limits: Limits, wasi: WasiP1Ctx) -> Self {
+        let mailbox = Mailbox::new();
+        let bounds = Bounds {
+            depth: limits.depth,
+            fan_out: limits.fan_out,
+        };
+        VatState {
+            table: CapTable::new(mailbox.clone(), bounds),
+            mailbox,
+            meter: Meter::new(&limits),
+            limits,
+            memory: None,
+            wasi,
+            report: None,
+            last_error: None,
+            moves: 0,
+        }
+    }
+
+    pub(crate) fn has_letters(&self) -> bool {
+        self.mailbox.has_letters()
+    }
+
+    pub(crate) fn read_letters(&mut self) {
+        self.table.read_letters();
+    }
+
+    /// Takes one of the vat's sockets, if one is left.
+    pub(crate) fn socket_permit(&self) -> Option<SocketPermit> {
+        SocketPermit::take(&self.mailbox, self.limits.sockets)
+    }
+
+    /// Counts a read or write. `WouldBlock` when the guest's turn is over.
+    pub(crate) fn take_turn(&mut self) -> Result<(), ErrorCode> {
+        if self.moves >= TURN {
+            return Err(ErrorCode::WouldBlock);
+        }
+        self.moves += 1;
+        Ok(())
+    }
+
+    /// The guest waits. Returns whether its turn was over.
+    pub(crate) fn end_turn(&mut self) -> bool {
+        std::mem::take(&mut self.moves) >= TURN
+    }
+
+    /// Keeps why a call failed, for `error_message`, and tells the audit log.
+    pub(crate) fn remember(&mut self, import: &Import, id: Option<CapId>, refusal: Refusal) {
+        if refusal.code == ErrorCode::WouldBlock {
+            return;
+        }
+        if is_refusal(refusal.code) && audit::is_watched() {
+            let why = refusal.to_string();
+            audit::refuse(id, self.mailbox.vat(), import.name, refusal.code, &why);
+        }
+        self.last_error = Some(refusal);
+    }
+
+    /// Why the last failed call failed; empty if none has.
+    pub(crate) fn last_error_message(&self) -> String {
+        self.last_error.as_ref().map(Refusal::to_string).unwrap_or_default()
+    }
+}
+
+/// Whether an error is the host's own no, rather than news from the network.
+fn is_refusal(code: ErrorCode) -> bool {
+    use ErrorCode::*;
+    match code {
+        Denied | Revoked | Closed | NullReference | ForeignReference | WrongKind | BadPointer | BadArgument
+        | NotSubset | LimitReached | TooComplex | NotFound => true,
+        TimedOut | WouldBlock | ConnectionRefused | ConnectionReset | NotConnected | AddressInUse
+        | AddressNotAvailable | Unreachable | Io => false,
+        _ => true,
+    }
+}
+
+/// Why a host call gives the guest an error.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    code: ErrorCode,
+    why: Why,
+}
+
+#[derive(Debug, Clone)]
+enum Why {
+    /// What the code says.
+    Plain,
+    Text(String),
+    /// The authority and what it does not allow. Explained only if somebody asks: the nearest rule is
+    /// looked for among all of them.
+    Denied(Authority, Query),
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, why: impl fmt::Display) -> Self {
+        Refusal {
+            code,
+            why: Why::Text(why.to_string()),
+        }
+    }
+
+    /// A limit was reached; `what` says how much of what.
+    pub(crate) fn limit(what: impl fmt::Display) -> Self {
+        Refusal::new(ErrorCode::LimitReached, format_args!("the limit of {what} is reached"))
+    }
+
+    pub(crate) fn denied(authority: Authority, query: Query) -> Self {
+        Refusal {
+            code: ErrorCode::Denied,
+            why: Why::Denied(authority, query),
+        }
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Refusal { code, why: Why::Plain }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Why::Plain => write!(f, "{}", self.code),
+            Why::Text(why) => f.write_str(why),
+            Why::Denied(authority, query) => write!(f, "{}", authority.explain(query)),
+        }
+    }
+}
+
+impl fmt::Debug for VatState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VatState")
+            .field("vat", &self.mailbox.vat())
+            .field("capabilities", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! What an embedder can do while a guest runs.
+
+use std::sync::{Arc, Mutex};
+
+use refcap::{Capability, CapabilityInfo, ErrorCode, Kind, StartError, ambient_authority};
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::servers::Silent;
+use crate::support::{Puppet, authority, net, program, soon};
+
+#[tokio::test]
+async fn the_lineage_shows_who_holds_what() {
+    let server = Silent::start().await;
+    let grant = net("connect tcp 127.0.0.1:*");
+    let mut guest = Puppet::start(&grant).await;
+    guest.only(2, 1, &format!("connect tcp *:{}", server.address.port())).await.unwrap();
+    guest.connect(3, 2, server.address).await.unwrap();
+    let lineage = grant.lineage();
+    let kinds: Vec<_> = lineage.iter().map(|info| info.kind).collect();
+    assert_eq!(kinds, [Kind::Net, Kind::Net, Kind::Net, Kind::TcpStream]);
+    let parents: Vec<_> = lineage.iter().map(|info| info.parent).collect();
+    let ids: Vec<_> = lineage.iter().map(|info| Some(info.id)).collect();
+    assert_eq!(parents, [None, ids[0], ids[1], ids[2]]);
+    let vats: Vec<_> = lineage.iter().map(|info| info.vat).collect();
+    let vat = Some(guest.handle().id());
+    assert_eq!(vats, [None, vat, vat, vat]);
+    assert!(lineage.iter().all(|info| info.held && &*info.label == "net"));
+
+    guest.close(2).await.unwrap();
+    let held = |info: &CapabilityInfo| info.held;
+    // The one in the middle has an only child, which took its place.
+    assert_eq!(grant.lineage().iter().filter(|info| held(info)).count(), 3);
+}
+
+#[tokio::test]
+async fn a_capability_can_be_granted_while_the_guest_runs() {
+    let mut server = Silent::start().await;
+    let first = net("");
+    let mut guest = Puppet::start(&first).await;
+    guest.write(1024, b"late").await;
+    assert_eq!(guest.call("grant_take", &[2, 1024, 4]).await, Err(ErrorCode::NotFound));
+    assert!(guest.error_message().await.contains("`late`"));
+
+    let late = net("connect tcp 127.0.0.1:*");
+    guest.handle().grant("late", &late);
+    guest.call("grant_take", &[2, 1024, 4]).await.unwrap();
+    assert_eq!(guest.call("grant_take", &[3, 1024, 4]).await, Err(ErrorCode::NotFound));
+    guest.connect(3, 2, server.address).await.unwrap();
+    let (mut peer, _) = server.next().await;
+    assert_eq!(late.revoke(), 3);
+    crate::support::servers::closed(&mut peer).await;
+
+    guest.handle().grant("late", &late);
+    guest.write(1024, b"late").await;
+    assert_eq!(guest.call("grant_take", &[2, 1024, 4]).await, Err(ErrorCode::Revoked));
+}
+
+#[tokio::test]
+async fn one_grant_serves_many_vats_and_one_revoke_ends_them_all() {
+    let mut server = Silent::start().await;
+    let grant = net("connect tcp 127.0.0.1:*");
+    let mut guests = Vec::new();
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let mut guest = Puppet::start(&grant).await;
+        guest.connect(2, 1, server.address).await.unwrap();
+        peers.push(server.next().await.0);
+        guests.push(guest);
+    }
+    assert_eq!(grant.revoke(), 41);
+    for (guest, peer) in guests.iter_mut().zip(&mut peers) {
+        crate::support::servers::closed(peer).await;
+        assert_eq!(soon(guest.read_stream(2, 1)).await, Err(ErrorCode::Revoked));
+        assert_eq!(guest.vat().capabilities(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_program_asks_for_and_what_it_is_granted_must_match() {
+    let asks = program(
+        r#"(module
+          (@custom "refcap.endowments" "net Net required\nlog Net optional\n")
+          (memory (export "memory") 1)
+          (global $given (mut i32) (i32.const 0))
+          (func (export "refcap_grant") (param externref) (result i32)
+            (global.set $given (i32.add (i32.mul (global.get $given) (i32.const 10))
+              (i32.add (i32.const 1) (ref.is_null (local.get 0)))))
+            (i32.const 1))
+          (func (export "refcap_start") (result i32) (global.get $given)))"#,
+    );
+    let net = net("");
+    let missing = asks.vat().start().await.unwrap_err();
+    assert_eq!(missing.to_string(), "the program needs `net` (a Net)");
+    let unknown = asks.vat().grant("nett", &net).start().await.unwrap_err();
+    assert!(matches!(&unknown, StartError::Unknown { name, asked } if name == "nett" && asked.len() == 2));
+    let twice = asks.vat().grant("net", &net).grant("net", &net).start().await.unwrap_err();
+    assert!(matches!(twice, StartError::Twice(_)));
+    // In order, and null for the one that was left out.
+    let mut vat = asks.vat().grant("net", &net).start().await.unwrap();
+    assert_eq!(vat.run().await.unwrap().code, 12);
+    let mut vat = asks.vat().grant("log", &net).grant("net", &net).start().await.unwrap();
+    assert_eq!(vat.run().await.unwrap().code, 11);
+
+    let gone = Capability::net("gone", authority(""), ambient_authority());
+    gone.revoke();
+    let revoked = asks.vat().grant("net", &gone).start().await.unwrap_err();
+    assert!(matches!(revoked, StartError::Revoked(name) if name == "net"));
+}
+
+#[tokio::test]
+async fn a_program_that_can_not_take_its_endowment_does_not_start() {
+    let full = program(
+        r#"(module (@custom "refcap.endowments" "net Net required\n")
+          (func (export "refcap_grant") (param externref) (result i32) (i32.const -1)))"#,
+    );
+    let traps = program(
+        r#"(module (@custom "refcap.endowments" "net Net required\n")
+          (func (export "refcap_grant") (param externref) (result i32) (unreachable)))"#,
+    );
+    let net = net("");
+    for (program, word) in [(full, "full"), (traps, "unreachable")] {
+        let error = program.vat().grant("net", &net).start().await.unwrap_err();
+        assert!(matches!(error, StartError::NotTaken { .. }));
+        assert!(error.to_string().contains(word), "{error}");
+        assert_eq!(net.lineage().len(), 1);
+    }
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'a self) -> Log {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_tells_the_whole_story() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    let server = Silent::start().await;
+    {
+        // For this thread alone; the test has no other.
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let grant = net("connect tcp 127.0.0.1:*");
+        let mut guest = Puppet::start(&grant).await;
+        guest.connect(2, 1, server.address).await.unwrap();
+        guest.write_stream(2, b"x").await.unwrap();
+        guest.connect(3, 1, "10.0.0.1:1".parse().unwrap()).await.unwrap_err();
+        guest.close(2).await.unwrap();
+        grant.revoke();
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let events: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains(refcap::audit::TARGET))
+        .filter_map(|line| line.split_once("\"event\":\"")?.1.split('"').next())
+        .collect();
+    assert_eq!(
+        events,
+        ["grant", "derive", "derive", "use", "use", "refuse", "close", "revoke"],
+        "{text}"
+    );
+    let refusal = text.lines().find(|line| line.contains("\"refuse\"")).unwrap();
+    assert!(refusal.contains("10.0.0.1:1"), "{refusal}");
+    assert!(refusal.contains("net_connect"), "{refusal}");
+    for line in text.lines().filter(|line| line.contains("\"derive\"")) {
+        assert!(line.contains("\"parent\":"), "{line}");
+        assert!(line.contains("\"label\":\"net\""), "{line}");
+    }
+}

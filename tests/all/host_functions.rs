@@ -1,0 +1,217 @@
+//! Every host function, with every wrong argument: always an error, never a panic or a trap.
+
+use refcap::ErrorCode;
+use refcap_abi::{IMPORTS, Import};
+
+use crate::support::servers::Silent;
+use crate::support::{Puppet, net};
+
+/// Slots that the puppet has filled, and the error that a function gets for each, unless it takes it.
+struct Slots {
+    net: i32,
+    stream: i32,
+    revoker: i32,
+    closed: i32,
+    revoked: i32,
+    _server: Silent,
+}
+
+const NULL: i32 = 0;
+/// Where results go.
+const NEW: i32 = 12;
+
+async fn prepare() -> (Puppet, Slots) {
+    let server = Silent::start().await;
+    let grant = net("connect tcp 127.0.0.1:*");
+    let mut guest = Puppet::start(&grant).await;
+    // Keeps the grant for as long as the process lives: dropping it would not matter, but forgetting
+    // says that it is not what is tested.
+    std::mem::forget(grant);
+    guest.connect(2, 1, server.address).await.unwrap();
+    guest.call("net_revocable", &[3, 4, 1]).await.unwrap();
+    guest.only(5, 1, "connect tcp *:*").await.unwrap();
+    guest.close(5).await.unwrap();
+    guest.call("net_revocable", &[6, 7, 1]).await.unwrap();
+    guest.call("revoker_revoke", &[7]).await.unwrap();
+    let slots = Slots {
+        net: 3,
+        stream: 2,
+        revoker: 4,
+        closed: 5,
+        revoked: 6,
+        _server: server,
+    };
+    (guest, slots)
+}
+
+/// The slot of the kind that an import needs.
+fn right_slot(import: &Import, slots: &Slots) -> i32 {
+    match import.name.split_once('_').unwrap().0 {
+        "net" | "cap" => slots.net,
+        "stream" => slots.stream,
+        "revoker" => slots.revoker,
+        other => panic!("a new family of imports: {other}"),
+    }
+}
+
+/// The arguments of an import with these references and numbers.
+fn arguments(import: &Import, reference: i32, numbers: &[i32]) -> Vec<i32> {
+    let mut arguments = vec![NEW; import.refs_out];
+    for index in 0..import.refs_out {
+        arguments[index] += i32::try_from(index).unwrap();
+    }
+    arguments.extend(std::iter::repeat_n(reference, import.refs_in()));
+    arguments.extend(numbers.iter().copied().cycle().take(import.ints_in()));
+    arguments
+}
+
+#[tokio::test]
+async fn every_function_refuses_null_closed_and_revoked_references() {
+    let (mut guest, slots) = prepare().await;
+    for import in IMPORTS.iter().filter(|import| import.refs_in() > 0) {
+        for (slot, error) in [
+            (NULL, ErrorCode::NullReference),
+            (slots.closed, ErrorCode::Closed),
+            (slots.revoked, ErrorCode::Revoked),
+        ] {
+            let call = arguments(import, slot, &[0]);
+            if import.consumes && slot == slots.revoked {
+                continue;
+            }
+            assert_eq!(guest.call(import.name, &call).await, Err(error), "{}", import.name);
+            for index in 0..import.refs_out {
+                let new = NEW + i32::try_from(index).unwrap();
+                assert_eq!(guest.raw("is_null", &[new]).await, 1, "{}", import.name);
+            }
+        }
+    }
+    // What consumes a reference does so even when it is revoked: then it is closed.
+    assert_eq!(guest.close(slots.revoked).await, Err(ErrorCode::Revoked));
+    assert_eq!(guest.close(slots.revoked).await, Err(ErrorCode::Closed));
+}
+
+#[tokio::test]
+async fn every_function_refuses_references_of_another_kind() {
+    let (mut guest, slots) = prepare().await;
+    for import in IMPORTS.iter().filter(|import| import.refs_in() > 0) {
+        if import.name.starts_with("cap_") {
+            continue;
+        }
+        let right = right_slot(import, &slots);
+        for wrong in [slots.net, slots.stream, slots.revoker] {
+            if wrong == right {
+                continue;
+            }
+            let call = arguments(import, wrong, &[0]);
+            let result = guest.call(import.name, &call).await;
+            assert_eq!(result, Err(ErrorCode::WrongKind), "{} of slot {wrong}", import.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works() {
+    const SIZE: i64 = 65536;
+    let edges = [0, 1, 2, SIZE - 1, SIZE, SIZE + 1, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
+    let edges = edges.map(|edge: i64| u32::try_from(edge).unwrap().cast_signed());
+    let (mut guest, slots) = prepare().await;
+    for import in IMPORTS {
+        // What waits without end, or ends the fixture, has no pointers to try.
+        if import.ints_in() < 2 {
+            continue;
+        }
+        if import.name == "stream_wait" {
+            continue;
+        }
+        let reference = if import.refs_in() > 0 { right_slot(import, &slots) } else { NULL };
+        for pointer in edges {
+            for length in edges {
+                let outside = i64::from(pointer.cast_unsigned()) + i64::from(length.cast_unsigned()) > SIZE;
+                // For `stream_address` the pointer and length come second and third.
+                let numbers = match import.name {
+                    "stream_address" => vec![0, pointer, length],
+                    _ => vec![pointer, length, 1],
+                };
+                let call = arguments(import, reference, &numbers);
+                let result = guest.call(import.name, &call).await;
+                if outside && takes_memory(import) {
+                    assert_eq!(result, Err(ErrorCode::BadPointer), "{} {pointer} {length}", import.name);
+                }
+            }
+        }
+    }
+    // And the program is none the worse for it.
+    guest.describe(slots.net).await.unwrap();
+}
+
+fn takes_memory(import: &Import) -> bool {
+    !matches!(import.name, "stream_shutdown" | "stream_wait")
+}
+
+#[tokio::test]
+async fn numbers_that_name_nothing_are_bad_arguments() {
+    let (mut guest, slots) = prepare().await;
+    for number in [-1, 0, 4, i32::MAX, i32::MIN] {
+        for (import, call) in [
+            ("stream_wait", vec![slots.stream, number, 1]),
+            ("stream_shutdown", vec![slots.stream, number]),
+        ] {
+            assert_eq!(guest.call(import, &call).await, Err(ErrorCode::BadArgument), "{import} {number}");
+            assert!(guest.error_message().await.contains(&number.to_string()));
+        }
+    }
+    for which in [-1, 2, i32::MAX] {
+        let call = [slots.stream, which, 0, 32];
+        assert_eq!(guest.call("stream_address", &call).await, Err(ErrorCode::BadArgument));
+    }
+}
+
+#[tokio::test]
+async fn malformed_rules_queries_and_addresses_are_bad_arguments() {
+    let (mut guest, slots) = prepare().await;
+    guest.write(1024, &[0xff; 64]).await;
+    for import in ["net_only", "net_exactly", "net_except"] {
+        let result = guest.call(import, &[NEW, slots.net, 1024, 64]).await;
+        assert_eq!(result, Err(ErrorCode::BadArgument), "{import}");
+        assert!(!guest.error_message().await.is_empty());
+    }
+    assert_eq!(
+        guest.call("net_allows", &[slots.net, 1024, 64]).await,
+        Err(ErrorCode::BadArgument)
+    );
+    for length in [0, 1, 6, 7, 8, 19] {
+        let result = guest.call("net_connect", &[NEW, slots.net, 1024, length, 0]).await;
+        assert_eq!(result, Err(ErrorCode::BadArgument), "{length}");
+    }
+    assert_eq!(
+        guest.connect(NEW, slots.net, "127.0.0.1:0".parse().unwrap()).await,
+        Err(ErrorCode::BadArgument)
+    );
+}
+
+#[tokio::test]
+async fn a_wait_ends_at_its_time() {
+    let (mut guest, slots) = prepare().await;
+    let read = refcap_abi::WAIT_READ;
+    assert_eq!(
+        guest.call("stream_wait", &[slots.stream, read, 10]).await,
+        Err(ErrorCode::TimedOut)
+    );
+    let either = read | refcap_abi::WAIT_WRITE;
+    assert_eq!(
+        guest.call("stream_wait", &[slots.stream, either, 10]).await,
+        Ok(refcap_abi::WAIT_WRITE)
+    );
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_its_buffer_is_cut_and_its_length_told() {
+    let (mut guest, slots) = prepare().await;
+    let text = guest.describe(slots.net).await.unwrap();
+    guest.write(2048, &[b'.'; 16]).await;
+    let length = guest.call("net_describe", &[slots.net, 2048, 8]).await.unwrap();
+    assert_eq!(usize::try_from(length).unwrap(), text.len());
+    let bytes = guest.read(2048, 16).await;
+    assert_eq!(&bytes[..8], &text.as_bytes()[..8]);
+    assert_eq!(&bytes[8..], b"........");
+}

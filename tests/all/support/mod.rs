@@ -1,0 +1,42 @@
+//! What the tests share.
+
+mod puppet;
+pub(crate) mod servers;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use refcap::{Authority, Capability, Program, Runtime, ambient_authority};
+
+pub(crate) use puppet::{ANSWERS, Puppet, puppet_source};
+
+/// The one engine of the test process.
+pub(crate) fn engine() -> &'static Runtime {
+    static ENGINE: OnceLock<Runtime> = OnceLock::new();
+    ENGINE.get_or_init(|| Runtime::new().expect("this machine runs wasmtime"))
+}
+
+/// A capability with these rules.
+pub(crate) fn net(rules: &str) -> Capability {
+    Capability::net("net", authority(rules), ambient_authority())
+}
+
+pub(crate) fn authority(rules: &str) -> Authority {
+    rules.parse().unwrap_or_else(|error| panic!("{rules}: {error}"))
+}
+
+/// A program from its text form.
+pub(crate) fn program(wat: &str) -> Program {
+    let bytes = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}"));
+    Program::load(engine(), &bytes).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Long enough for anything that should happen at once, on a loaded machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Runs a future that must not hang.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future)
+        .await
+        .expect("what should happen at once did not happen")
+}

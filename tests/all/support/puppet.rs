@@ -1,0 +1,256 @@
+//! A guest whose every move a test decides.
+//!
+//! It exports one function for each host import, generated from the same table, which takes slots of the
+//! puppet's own table in place of references. So a test reaches every host function with any argument,
+//! through real wasm.
+
+use std::fmt::Write;
+
+use refcap::{Capability, Limits, StartError, Vat, VatHandle};
+use refcap_abi::{ErrorCode, IMPORTS, MODULE, Param, wire};
+use refcap_authority::{Query, Rules};
+use std::net::SocketAddr;
+
+/// Where arguments are written.
+const ARGUMENTS: i32 = 1024;
+/// Where answers are read.
+pub(crate) const ANSWERS: i32 = 32 << 10;
+const ANSWER_BYTES: i32 = 30 << 10;
+
+/// A running puppet. Slot 0 is null, slot 1 its endowment `net`, the others are free.
+pub(crate) struct Puppet {
+    vat: Vat,
+    handle: VatHandle,
+}
+
+impl Puppet {
+    pub(crate) async fn start(net: &Capability) -> Puppet {
+        Puppet::with_limits(net, Limits::default()).await
+    }
+
+    pub(crate) async fn with_limits(net: &Capability, limits: Limits) -> Puppet {
+        Puppet::try_start(net, limits).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) async fn try_start(net: &Capability, limits: Limits) -> Result<Puppet, StartError> {
+        let vat = program().vat().grant("net", net).limits(limits).start().await?;
+        let handle = vat.handle();
+        Ok(Puppet { vat, handle })
+    }
+
+    pub(crate) fn handle(&self) -> &VatHandle {
+        &self.handle
+    }
+
+    pub(crate) fn vat(&mut self) -> &mut Vat {
+        &mut self.vat
+    }
+
+    /// Calls any export, as it is.
+    pub(crate) async fn raw(&mut self, export: &str, arguments: &[i32]) -> i32 {
+        let result = self.vat.call_export(export, arguments).await;
+        result
+            .unwrap_or_else(|error| panic!("{export}{arguments:?}: {error}"))
+            .unwrap_or_default()
+    }
+
+    /// Calls an import: new slots first, then old ones, then numbers.
+    pub(crate) async fn call(&mut self, import: &str, arguments: &[i32]) -> Result<i32, ErrorCode> {
+        match self.raw(import, arguments).await {
+            status if status >= 0 => Ok(status),
+            status => Err(ErrorCode::from_code(status).unwrap_or_else(|| panic!("{import} returned {status}"))),
+        }
+    }
+
+    /// Writes bytes into the puppet's memory.
+    pub(crate) async fn write(&mut self, at: i32, bytes: &[u8]) {
+        for (index, word) in bytes.chunks(4).enumerate() {
+            let mut whole = [0; 4];
+            whole[..word.len()].copy_from_slice(word);
+            let at = at + 4 * i32::try_from(index).unwrap();
+            self.raw("poke", &[at, i32::from_le_bytes(whole)]).await;
+        }
+    }
+
+    /// Reads bytes from the puppet's memory.
+    pub(crate) async fn read(&mut self, at: i32, length: i32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for index in 0..length {
+            bytes.push(self.raw("peek", &[at + index]).await.to_le_bytes()[0]);
+        }
+        bytes
+    }
+
+    async fn argument(&mut self, bytes: &[u8]) -> [i32; 2] {
+        self.write(ARGUMENTS, bytes).await;
+        [ARGUMENTS, i32::try_from(bytes.len()).unwrap()]
+    }
+
+    /// Derives with `net_only`, `net_exactly` or `net_except`.
+    pub(crate) async fn derive(&mut self, import: &str, new: i32, old: i32, rules: &str) -> Result<i32, ErrorCode> {
+        let rules = Rules::parse(rules).unwrap_or_else(|error| panic!("{rules}: {error}"));
+        let [at, length] = self.argument(&rules.encode()).await;
+        self.call(import, &[new, old, at, length]).await
+    }
+
+    pub(crate) async fn only(&mut self, new: i32, old: i32, rules: &str) -> Result<i32, ErrorCode> {
+        self.derive("net_only", new, old, rules).await
+    }
+
+    pub(crate) async fn connect(&mut self, new: i32, net: i32, address: SocketAddr) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(&wire::encode_address(address)).await;
+        self.call("net_connect", &[new, net, at, length, 0]).await
+    }
+
+    pub(crate) async fn allows(&mut self, net: i32, query: &str) -> Result<bool, ErrorCode> {
+        let query: Query = query.parse().unwrap_or_else(|error| panic!("{query}: {error}"));
+        let [at, length] = self.argument(&query.encode()).await;
+        Ok(self.call("net_allows", &[net, at, length]).await? == 1)
+    }
+
+    pub(crate) async fn describe(&mut self, net: i32) -> Result<String, ErrorCode> {
+        let length = self.call("net_describe", &[net, ANSWERS, ANSWER_BYTES]).await?;
+        Ok(String::from_utf8(self.read(ANSWERS, length).await).unwrap())
+    }
+
+    pub(crate) async fn error_message(&mut self) -> String {
+        let length = self.call("error_message", &[ANSWERS, ANSWER_BYTES]).await.unwrap();
+        String::from_utf8(self.read(ANSWERS, length).await).unwrap()
+    }
+
+    pub(crate) async fn close(&mut self, slot: i32) -> Result<i32, ErrorCode> {
+        self.call("cap_close", &[slot]).await
+    }
+
+    /// Reads, waiting as long as it takes, as the SDK does.
+    pub(crate) async fn read_stream(&mut self, stream: i32, length: i32) -> Result<Vec<u8>, ErrorCode> {
+        loop {
+            match self.call("stream_read", &[stream, ANSWERS, length]).await {
+                Ok(count) => return Ok(self.read(ANSWERS, count).await),
+                Err(ErrorCode::WouldBlock) => {
+                    self.call("stream_wait", &[stream, refcap_abi::WAIT_READ, 0]).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) async fn write_stream(&mut self, stream: i32, bytes: &[u8]) -> Result<(), ErrorCode> {
+        let [mut at, mut length] = self.argument(bytes).await;
+        while length > 0 {
+            match self.call("stream_write", &[stream, at, length]).await {
+                Ok(count) => {
+                    at += count;
+                    length -= count;
+                }
+                Err(ErrorCode::WouldBlock) => {
+                    self.call("stream_wait", &[stream, refcap_abi::WAIT_WRITE, 0]).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn program() -> refcap::Program {
+    static PROGRAM: std::sync::OnceLock<refcap::Program> = std::sync::OnceLock::new();
+    PROGRAM.get_or_init(|| super::program(&puppet_source())).clone()
+}
+
+/// The puppet in text form.
+pub(crate) fn puppet_source() -> String {
+    let mut wat = String::from("(module\n  (@custom \"refcap.endowments\" \"net Net required\\n\")\n");
+    for import in IMPORTS {
+        let params: Vec<_> = import
+            .params
+            .iter()
+            .map(|param| match param {
+                Param::Ref => "externref",
+                Param::I32 => "i32",
+            })
+            .collect();
+        writeln!(
+            wat,
+            "  (import \"{MODULE}\" \"{name}\" (func ${name} (param {}) (result {}i32)))",
+            params.join(" "),
+            "externref ".repeat(import.refs_out),
+            name = import.name,
+        )
+        .unwrap();
+    }
+    wat += r#"
+  (memory (export "memory") 1)
+  (table $slots 16 externref)
+  (global $granted (mut i32) (i32.const 1))
+  (func (export "refcap_grant") (param externref) (result i32)
+    (table.set $slots (global.get $granted) (local.get 0))
+    (global.get $granted)
+    (global.set $granted (i32.add (global.get $granted) (i32.const 1))))
+  (func (export "poke") (param i32 i32) (i32.store (local.get 0) (local.get 1)))
+  (func (export "peek") (param i32) (result i32) (i32.load8_u (local.get 0)))
+  (func (export "grow_memory") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "grow_table") (param i32) (result i32) (table.grow $slots (ref.null extern) (local.get 0)))
+  (func (export "copy") (param i32 i32) (table.set $slots (local.get 0) (table.get $slots (local.get 1))))
+  (func (export "forget") (param i32) (table.set $slots (local.get 0) (ref.null extern)))
+  (func (export "is_null") (param i32) (result i32) (ref.is_null (table.get $slots (local.get 0))))
+  (func (export "trap") (unreachable))
+  (func (export "spin") (loop $l (br $l)))
+"#;
+    for import in IMPORTS {
+        let slots = import.refs_out + import.params.len();
+        write!(wat, "  (func (export \"{}\") (param", import.name).unwrap();
+        wat += &" i32".repeat(slots);
+        wat += ") (result i32) (local $status i32)";
+        wat += &" (local externref)".repeat(import.refs_out);
+        for (index, param) in import.params.iter().enumerate() {
+            let local = import.refs_out + index;
+            match param {
+                Param::Ref => write!(wat, "\n    (table.get $slots (local.get {local}))").unwrap(),
+                Param::I32 => write!(wat, "\n    (local.get {local})").unwrap(),
+            }
+        }
+        write!(wat, "\n    (call ${}) (local.set $status)", import.name).unwrap();
+        for result in (0..import.refs_out).rev() {
+            write!(wat, " (local.set {})", slots + 1 + result).unwrap();
+        }
+        for result in 0..import.refs_out {
+            write!(
+                wat,
+                "\n    (table.set $slots (local.get {result}) (local.get {}))",
+                slots + 1 + result
+            )
+            .unwrap();
+        }
+        wat += "\n    (local.get $status))\n";
+    }
+    // Fills slots 2 and 3 in turn with what it derives, for as long as it is told.
+    wat += r#"
+  (func (export "chain") (param $count i32) (param $at i32) (param $length i32) (result i32)
+    (local $net externref) (local $status i32)
+    (local.set $net (table.get $slots (i32.const 1)))
+    (loop $next
+      (if (i32.eqz (local.get $count)) (then (return (i32.const 0))))
+      (call $net_only (local.get $net) (local.get $at) (local.get $length))
+      (local.set $status) (local.set $net)
+      (if (i32.lt_s (local.get $status) (i32.const 0)) (then (return (local.get $status))))
+      (table.set $slots (i32.const 2) (local.get $net))
+      (drop (table.grow $slots (local.get $net) (i32.const 1)))
+      (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+      (br $next))
+    (unreachable))
+  (func (export "fan") (param $count i32) (param $at i32) (param $length i32) (param $keep i32) (result i32)
+    (local $net externref) (local $status i32)
+    (loop $next
+      (if (i32.eqz (local.get $count)) (then (return (i32.const 0))))
+      (call $net_only (table.get $slots (i32.const 1)) (local.get $at) (local.get $length))
+      (local.set $status) (local.set $net)
+      (if (i32.lt_s (local.get $status) (i32.const 0)) (then (return (local.get $status))))
+      (if (local.get $keep) (then (drop (table.grow $slots (local.get $net) (i32.const 1)))))
+      (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+      (br $next))
+    (unreachable))
+)
+"#;
+    wat
+}
