@@ -101,7 +101,10 @@ impl std::error::Error for EndowmentError {}
 
 /// Writes an endowment section.
 pub fn encode(endowments: &[Endowment]) -> String {
-    endowments.iter().map(|endowment| format!("{endowment}\n")).collect()
+    endowments
+        .iter()
+        .map(|endowment| format!("{endowment}\n"))
+        .collect()
 }
 
 /// Reads an endowment section.
@@ -187,16 +190,27 @@ mod tests {
             ("net  Net required\n", Malformed { line }),
             ("n\u{e9}t Net required\n", BadName { line }),
             (" Net required\n", BadName { line }),
-            ("net Socket required\n", UnknownKind { line, kind: "Socket".into() }),
+            (
+                "net Socket required\n",
+                UnknownKind {
+                    line,
+                    kind: "Socket".into(),
+                },
+            ),
             (
                 "net Net required\nnet Net optional\n",
-                Duplicate { line: 2, name: "net".into() },
+                Duplicate {
+                    line: 2,
+                    name: "net".into(),
+                },
             ),
         ] {
             assert_eq!(decode(text.as_bytes()), Err(error), "{text:?}");
         }
         assert_eq!(decode(&[0xff]), Err(NotText));
-        let many: String = (0..=MAX_ENDOWMENTS).map(|n| format!("n{n} Net required\n")).collect();
+        let many: String = (0..=MAX_ENDOWMENTS)
+            .map(|n| format!("n{n} Net required\n"))
+            .collect();
         assert_eq!(decode(many.as_bytes()), Err(TooMany));
     }
 }

@@ -45,7 +45,12 @@ mod tests {
 
     #[test]
     fn addresses_come_back() {
-        for text in ["127.0.0.1:0", "255.255.255.255:65535", "[::1]:80", "[2001:db8::1]:443"] {
+        for text in [
+            "127.0.0.1:0",
+            "255.255.255.255:65535",
+            "[::1]:80",
+            "[2001:db8::1]:443",
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(decode_address(&encode_address(address)), Some(address));
         }

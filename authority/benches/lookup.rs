@@ -127,7 +127,7 @@ fn report(policies: &[Policy]) -> bool {
     row("permits, hit", true, &|policy| {
         per_tuple(&policy.hits, |tuple| policy.authority.permits(tuple))
     });
-    row("contains, name", false, &|policy| {
+    row("contains, name", true, &|policy| {
         per_tuple(&policy.name_hits, |tuple| policy.authority.contains(tuple))
     });
     row("build, whole", false, &|policy| {

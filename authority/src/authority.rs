@@ -39,6 +39,8 @@ struct Inner {
     sets: Sets,
     /// The printable form, made when it is first asked for.
     printed: OnceLock<Rules>,
+    /// The number of cells, counted when it is first asked for.
+    cells: OnceLock<usize>,
 }
 
 /// One set for each operation and protocol, at the place that [`slot`] says.
@@ -75,7 +77,7 @@ impl Authority {
 
     /// The authority that rules stand for: whatever any rule allows and no exception takes away.
     pub fn from_rules(rules: &Rules) -> Result<Authority, TooComplex> {
-        let mut budget = Budget::building();
+        let mut budget = Budget::building(rules.pieces());
         let allowed = Authority::from_sets(build::rules(&rules.rules, &mut budget)?);
         let authority = if rules.exceptions.is_empty() {
             allowed
@@ -169,18 +171,18 @@ impl Authority {
 
     /// What is in either set.
     pub fn union(&self, other: &Authority) -> Result<Authority, TooComplex> {
-        self.combine(other, Op::Union, &mut Budget::standard())?.checked()
+        self.combine(other, Op::Union, &mut self.budget(other))?.checked()
     }
 
     /// What is in both sets.
     pub fn intersect(&self, other: &Authority) -> Result<Authority, TooComplex> {
-        self.combine(other, Op::Intersect, &mut Budget::standard())?
+        self.combine(other, Op::Intersect, &mut self.budget(other))?
             .checked()
     }
 
     /// What is in this set and not in the other.
     pub fn subtract(&self, other: &Authority) -> Result<Authority, TooComplex> {
-        self.combine(other, Op::Subtract, &mut Budget::standard())?
+        self.combine(other, Op::Subtract, &mut self.budget(other))?
             .checked()
     }
 
@@ -234,8 +236,10 @@ impl Authority {
 
     /// The size of the representation, in steps; steps that are shared count once. At most [`MAX_CELLS`].
     pub fn cells(&self) -> usize {
-        let mut seen = HashSet::new();
-        self.inner.sets.iter().map(|set| set.cells(&mut seen)).sum()
+        *self.inner.cells.get_or_init(|| {
+            let mut seen = HashSet::new();
+            self.inner.sets.iter().map(|set| set.cells(&mut seen)).sum()
+        })
     }
 
     pub(crate) fn printed(&self) -> &Rules {
@@ -249,8 +253,13 @@ impl Authority {
             inner: Arc::new(Inner {
                 sets,
                 printed: OnceLock::new(),
+                cells: OnceLock::new(),
             }),
         }
+    }
+
+    fn budget(&self, other: &Authority) -> Budget {
+        Budget::combining(self.cells() + other.cells())
     }
 
     fn checked(self) -> Result<Authority, TooComplex> {

@@ -303,7 +303,7 @@ pub(crate) fn locals_towards<'a>(
     remotes: impl IntoIterator<Item = Remote>,
 ) -> Result<Arc<LocalSet>, TooComplex> {
     let at = |remote: &Remote| -> &'a Arc<LocalSet> { set.at(remote).at(&remote.port()) };
-    let mut budget = Budget::standard();
+    let mut budget = Budget::combining(set.size());
     let mut locals: Option<Arc<LocalSet>> = None;
     for remote in remotes {
         let more = at(&remote);

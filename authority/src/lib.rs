@@ -61,10 +61,10 @@
 //! |---|---|
 //! | `TcpOutbound { remote_host, remote_port }` | `connect tcp api.example.com:443` |
 //! | `TcpOutbound { .., local_interface, local_port }` | `connect tcp api.example.com:443 from 192.0.2.1:40000-49999` |
-//! | TCP, the other end as initiator | `bind,listen,accept tcp 192.0.2.1:8080 from 198.51.100.0/24` |
+//! | TCP, the other end as initiator | `bind tcp 192.0.2.1:8080; listen,accept tcp 192.0.2.1:8080 from 198.51.100.0/24` |
 //! | UDP, this end as initiator | `connect,send udp 8.8.8.8:53; receive udp *:* from 8.8.8.8:53; bind udp *:*` |
 //! | UDP, the other end as initiator | `bind,receive udp 192.0.2.1:53; send udp *:* from 192.0.2.1:53` |
-//! | any interface, ephemeral port | leave `from` out, or `from *:32768-60999` |
+//! | any interface, ephemeral port | `connect tcp api.example.com:443 from *:32768-60999` |
 //! | a pattern of domain names | `connect tcp *.example.com:443` |
 //!
 //! Wasmer's `--net-filter`:

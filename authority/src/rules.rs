@@ -537,6 +537,19 @@ impl Rules {
         self
     }
 
+    /// How much there is to look at: rules, exceptions, ranges of ports, exclusions.
+    pub(crate) fn pieces(&self) -> usize {
+        let of_end = |end: &End| 1 + end.ports.ranges().len();
+        let of_rule =
+            |rule: &Rule| of_end(&rule.main) + rule.from.as_ref().map_or(0, of_end) + rule.without.len();
+        let of_exception = |exception: &Exception| match exception {
+            Exception::End(end) => of_end(end),
+            Exception::Rule(rule) => of_rule(rule),
+        };
+        self.rules.iter().map(of_rule).sum::<usize>()
+            + self.exceptions.iter().map(of_exception).sum::<usize>()
+    }
+
     /// These rules and that one.
     pub fn and(mut self, rule: Rule) -> Rules {
         self.rules.push(rule);

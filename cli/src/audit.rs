@@ -16,7 +16,10 @@ use crate::failure::{Code, Failure};
 /// Sends audit events to a file, or to standard error for `-`.
 pub(crate) fn start(path: &Path, with_reads: bool) -> Result<(), Failure> {
     let failure = |error: &dyn std::fmt::Display| {
-        Failure::new(Code::File, format_args!("cannot write the audit log {}: {error}", path.display()))
+        Failure::new(
+            Code::File,
+            format_args!("cannot write the audit log {}: {error}", path.display()),
+        )
     };
     let writer = if path == Path::new("-") {
         BoxMakeWriter::new(std::io::stderr)

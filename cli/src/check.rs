@@ -32,11 +32,18 @@ impl Check {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let text = match self.rules.strip_prefix('@') {
             None => self.rules.clone(),
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(Code::File, format_args!("cannot read the rules in {path}: {error}")))?,
+            Some(path) => std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(
+                    Code::File,
+                    format_args!("cannot read the rules in {path}: {error}"),
+                )
+            })?,
         };
         let rules = Rules::parse(&text).map_err(|error| {
-            Failure::new(Code::Rules, format_args!("the rules are malformed:\n{}", error.render(&text)))
+            Failure::new(
+                Code::Rules,
+                format_args!("the rules are malformed:\n{}", error.render(&text)),
+            )
         })?;
         let question = self.query.join(" ");
         let query: Query = question.parse().map_err(|error: refcap_authority::ParseError| {

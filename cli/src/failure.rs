@@ -102,7 +102,9 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let code = match &error {
             StartError::Missing(_) => Code::Missing,
-            StartError::Unknown { .. } | StartError::Twice(_) | StartError::WrongKind { .. } => Code::UnknownGrant,
+            StartError::Unknown { .. } | StartError::Twice(_) | StartError::WrongKind { .. } => {
+                Code::UnknownGrant
+            }
             StartError::Run(RunError::TimedOut(_)) => Code::TimedOut,
             _ => Code::Start,
         };
@@ -146,8 +148,20 @@ mod tests {
     fn codes_are_as_the_help_says() {
         use Code::*;
         let codes = [
-            Usage, Rules, File, NotWasm, Component, UnknownImport, GcProposal, Gate, Missing, UnknownGrant, Trap,
-            TimedOut, Start, Engine,
+            Usage,
+            Rules,
+            File,
+            NotWasm,
+            Component,
+            UnknownImport,
+            GcProposal,
+            Gate,
+            Missing,
+            UnknownGrant,
+            Trap,
+            TimedOut,
+            Start,
+            Engine,
         ];
         let lines: Vec<_> = TABLE.lines().skip(2).collect();
         assert_eq!(lines.len(), codes.len());

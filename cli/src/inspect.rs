@@ -41,7 +41,11 @@ fn render(inspection: &Inspection) -> String {
     let mut section = |title: &str, lines: Vec<String>, empty: &str| {
         out.push_str(title);
         out.push('\n');
-        let lines = if lines.is_empty() { vec![empty.to_owned()] } else { lines };
+        let lines = if lines.is_empty() {
+            vec![empty.to_owned()]
+        } else {
+            lines
+        };
         for line in lines {
             out.push_str("  ");
             out.push_str(&line);
@@ -49,7 +53,11 @@ fn render(inspection: &Inspection) -> String {
         }
     };
     let endowments = inspection.endowments.iter().map(|endowment| {
-        let need = if endowment.optional { "optional" } else { "required" };
+        let need = if endowment.optional {
+            "optional"
+        } else {
+            "required"
+        };
         format!("{:<16} {:<10} {need}", endowment.name, endowment.kind)
     });
     section(

@@ -6,13 +6,20 @@ use crate::failure::{Code, Failure};
 
 /// Reads a module in its binary form. A file whose name ends in `.wat` is assembled first.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::new(Code::File, format_args!("cannot read {}: {error}", path.display())))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::new(
+            Code::File,
+            format_args!("cannot read {}: {error}", path.display()),
+        )
+    })?;
     if path.extension().is_some_and(|extension| extension == "wat") {
         let assembled = wat::Parser::new().parse_bytes(Some(path), &bytes);
-        return assembled
-            .map(Into::into)
-            .map_err(|error| Failure::new(Code::NotWasm, format_args!("cannot assemble {}: {error}", path.display())));
+        return assembled.map(Into::into).map_err(|error| {
+            Failure::new(
+                Code::NotWasm,
+                format_args!("cannot assemble {}: {error}", path.display()),
+            )
+        });
     }
     Ok(bytes)
 }

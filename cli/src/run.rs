@@ -91,7 +91,10 @@ impl Run {
         // Everything that the program will have on the network is minted in this loop.
         let mut held = Vec::new();
         for (name, authority) in grants {
-            held.push((name.clone(), Capability::net(&name, authority, ambient_authority())));
+            held.push((
+                name.clone(),
+                Capability::net(&name, authority, ambient_authority()),
+            ));
         }
         let mut vat = program
             .vat()
@@ -159,10 +162,17 @@ fn parse_grant(text: &str) -> Result<(String, Authority), Failure> {
     };
     let rules = match rules.strip_prefix('@') {
         None => rules.to_owned(),
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(Code::File, format_args!("cannot read the rules for {name} in {path}: {error}")))?,
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(
+                Code::File,
+                format_args!("cannot read the rules for {name} in {path}: {error}"),
+            )
+        })?,
     };
-    Ok((name.to_owned(), parse_rules(&rules, &format!("the rules for `{name}`"))?))
+    Ok((
+        name.to_owned(),
+        parse_rules(&rules, &format!("the rules for `{name}`"))?,
+    ))
 }
 
 /// Parses rules; `what` names them in the error, which shows the place.

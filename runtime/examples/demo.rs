@@ -66,23 +66,40 @@ async fn main() -> Result<()> {
         let descendants = net.lineage();
         say("          the tree now, as the host sees it:");
         for node in &descendants {
-            let parent = node.parent.map_or("minted".to_owned(), |parent| format!("from {parent}"));
+            let parent = node
+                .parent
+                .map_or("minted".to_owned(), |parent| format!("from {parent}"));
             say(&format!("            {} {} ({parent})", node.kind, node.id));
         }
         let start = Instant::now();
         let ended = net.revoke();
-        say(&format!("revoked   {net:?} by the host: {ended} capabilities ended in {:?}", start.elapsed()));
+        say(&format!(
+            "revoked   {net:?} by the host: {ended} capabilities ended in {:?}",
+            start.elapsed()
+        ));
         peer_gone.await?;
-        say(&format!("          the server saw its connection close {:?} after the revoke", start.elapsed()));
+        say(&format!(
+            "          the server saw its connection close {:?} after the revoke",
+            start.elapsed()
+        ));
         anyhow::Ok(())
     });
     let exit = vat.run().await?;
     host.await??;
 
     let visits = intruders.load(Ordering::SeqCst);
-    say(&format!("          the server that nobody may reach was reached {visits} times"));
-    say(&format!("          the guest holds {} capabilities; it ended with {}", vat.capabilities(), exit.code));
-    ensure!(exit.code == 0, "the guest found that something was not as it should be");
+    say(&format!(
+        "          the server that nobody may reach was reached {visits} times"
+    ));
+    say(&format!(
+        "          the guest holds {} capabilities; it ended with {}",
+        vat.capabilities(),
+        exit.code
+    ));
+    ensure!(
+        exit.code == 0,
+        "the guest found that something was not as it should be"
+    );
     ensure!(visits == 0, "the guest reached a server that it was not granted");
     Ok(())
 }

@@ -61,7 +61,9 @@ pub use limits::{
     DEFAULT_CAPABILITIES, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DEPTH, DEFAULT_FAN_OUT, DEFAULT_MEMORY,
     DEFAULT_RULE_BYTES, DEFAULT_SOCKETS, DEFAULT_TABLE_ELEMENTS, Limits,
 };
-pub use program::{Entry, ImportReport, Inspection, LoadError, MAX_MODULE_BYTES, Program, Provider, Refusal, inspect};
+pub use program::{
+    Entry, ImportReport, Inspection, LoadError, MAX_MODULE_BYTES, Program, Provider, Refusal, inspect,
+};
 pub use refcap_abi::endowment::Endowment;
 pub use refcap_abi::{ErrorCode, Kind};
 pub use refcap_authority::{Authority, Rules};

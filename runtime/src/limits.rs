@@ -141,7 +141,12 @@ impl Meter {
 
 impl ResourceLimiter for Meter {
     // Linear memories and the reference heap come through here alike, so one budget covers both.
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
         if more > self.memory_left || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
@@ -150,7 +155,12 @@ impl ResourceLimiter for Meter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= self.table_elements && maximum.is_none_or(|maximum| desired <= maximum))
     }
 

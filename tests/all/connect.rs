@@ -14,7 +14,10 @@ async fn a_guest_narrows_its_network_and_reaches_a_server_through_it() {
     let mut guest = Puppet::start(&grant).await;
     assert_eq!(guest.describe(1).await.unwrap(), "connect tcp 127.0.0.0/8:*");
 
-    guest.only(2, 1, &format!("connect tcp *:{}", server.port())).await.unwrap();
+    guest
+        .only(2, 1, &format!("connect tcp *:{}", server.port()))
+        .await
+        .unwrap();
     assert_eq!(
         guest.describe(2).await.unwrap(),
         format!("connect tcp 127.0.0.0/8:{}", server.port())

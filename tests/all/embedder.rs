@@ -13,7 +13,10 @@ async fn the_lineage_shows_who_holds_what() {
     let server = Silent::start().await;
     let grant = net("connect tcp 127.0.0.1:*");
     let mut guest = Puppet::start(&grant).await;
-    guest.only(2, 1, &format!("connect tcp *:{}", server.address.port())).await.unwrap();
+    guest
+        .only(2, 1, &format!("connect tcp *:{}", server.address.port()))
+        .await
+        .unwrap();
     guest.connect(3, 2, server.address).await.unwrap();
     let lineage = grant.lineage();
     let kinds: Vec<_> = lineage.iter().map(|info| info.kind).collect();
@@ -38,13 +41,19 @@ async fn a_capability_can_be_granted_while_the_guest_runs() {
     let first = net("");
     let mut guest = Puppet::start(&first).await;
     guest.write(1024, b"late").await;
-    assert_eq!(guest.call("grant_take", &[2, 1024, 4]).await, Err(ErrorCode::NotFound));
+    assert_eq!(
+        guest.call("grant_take", &[2, 1024, 4]).await,
+        Err(ErrorCode::NotFound)
+    );
     assert!(guest.error_message().await.contains("`late`"));
 
     let late = net("connect tcp 127.0.0.1:*");
     guest.handle().grant("late", &late);
     guest.call("grant_take", &[2, 1024, 4]).await.unwrap();
-    assert_eq!(guest.call("grant_take", &[3, 1024, 4]).await, Err(ErrorCode::NotFound));
+    assert_eq!(
+        guest.call("grant_take", &[3, 1024, 4]).await,
+        Err(ErrorCode::NotFound)
+    );
     guest.connect(3, 2, server.address).await.unwrap();
     let (mut peer, _) = server.next().await;
     assert_eq!(late.revoke(), 3);
@@ -52,7 +61,10 @@ async fn a_capability_can_be_granted_while_the_guest_runs() {
 
     guest.handle().grant("late", &late);
     guest.write(1024, b"late").await;
-    assert_eq!(guest.call("grant_take", &[2, 1024, 4]).await, Err(ErrorCode::Revoked));
+    assert_eq!(
+        guest.call("grant_take", &[2, 1024, 4]).await,
+        Err(ErrorCode::Revoked)
+    );
 }
 
 #[tokio::test]
@@ -93,12 +105,24 @@ async fn what_a_program_asks_for_and_what_it_is_granted_must_match() {
     assert_eq!(missing.to_string(), "the program needs `net` (a Net)");
     let unknown = asks.vat().grant("nett", &net).start().await.unwrap_err();
     assert!(matches!(&unknown, StartError::Unknown { name, asked } if name == "nett" && asked.len() == 2));
-    let twice = asks.vat().grant("net", &net).grant("net", &net).start().await.unwrap_err();
+    let twice = asks
+        .vat()
+        .grant("net", &net)
+        .grant("net", &net)
+        .start()
+        .await
+        .unwrap_err();
     assert!(matches!(twice, StartError::Twice(_)));
     // In order, and null for the one that was left out.
     let mut vat = asks.vat().grant("net", &net).start().await.unwrap();
     assert_eq!(vat.run().await.unwrap().code, 12);
-    let mut vat = asks.vat().grant("log", &net).grant("net", &net).start().await.unwrap();
+    let mut vat = asks
+        .vat()
+        .grant("log", &net)
+        .grant("net", &net)
+        .start()
+        .await
+        .unwrap();
     assert_eq!(vat.run().await.unwrap().code, 11);
 
     let gone = Capability::net("gone", authority(""), ambient_authority());
@@ -166,7 +190,10 @@ async fn the_audit_log_tells_the_whole_story() {
         let mut guest = Puppet::start(&grant).await;
         guest.connect(2, 1, server.address).await.unwrap();
         guest.write_stream(2, b"x").await.unwrap();
-        guest.connect(3, 1, "10.0.0.1:1".parse().unwrap()).await.unwrap_err();
+        guest
+            .connect(3, 1, "10.0.0.1:1".parse().unwrap())
+            .await
+            .unwrap_err();
         guest.close(2).await.unwrap();
         grant.revoke();
     }
@@ -178,7 +205,9 @@ async fn the_audit_log_tells_the_whole_story() {
         .collect();
     assert_eq!(
         events,
-        ["grant", "derive", "derive", "use", "use", "refuse", "close", "revoke"],
+        [
+            "grant", "derive", "derive", "use", "use", "refuse", "close", "revoke"
+        ],
         "{text}"
     );
     let refusal = text.lines().find(|line| line.contains("\"refuse\"")).unwrap();

@@ -57,8 +57,8 @@ fn right_slot(import: &Import, slots: &Slots) -> i32 {
 /// The arguments of an import with these references and numbers.
 fn arguments(import: &Import, reference: i32, numbers: &[i32]) -> Vec<i32> {
     let mut arguments = vec![NEW; import.refs_out];
-    for index in 0..import.refs_out {
-        arguments[index] += i32::try_from(index).unwrap();
+    for (slot, argument) in (NEW..).zip(&mut arguments) {
+        *argument = slot;
     }
     arguments.extend(std::iter::repeat_n(reference, import.refs_in()));
     arguments.extend(numbers.iter().copied().cycle().take(import.ints_in()));
@@ -78,7 +78,12 @@ async fn every_function_refuses_null_closed_and_revoked_references() {
             if import.consumes && slot == slots.revoked {
                 continue;
             }
-            assert_eq!(guest.call(import.name, &call).await, Err(error), "{}", import.name);
+            assert_eq!(
+                guest.call(import.name, &call).await,
+                Err(error),
+                "{}",
+                import.name
+            );
             for index in 0..import.refs_out {
                 let new = NEW + i32::try_from(index).unwrap();
                 assert_eq!(guest.raw("is_null", &[new]).await, 1, "{}", import.name);
@@ -104,7 +109,12 @@ async fn every_function_refuses_references_of_another_kind() {
             }
             let call = arguments(import, wrong, &[0]);
             let result = guest.call(import.name, &call).await;
-            assert_eq!(result, Err(ErrorCode::WrongKind), "{} of slot {wrong}", import.name);
+            assert_eq!(
+                result,
+                Err(ErrorCode::WrongKind),
+                "{} of slot {wrong}",
+                import.name
+            );
         }
     }
 }
@@ -112,7 +122,18 @@ async fn every_function_refuses_references_of_another_kind() {
 #[tokio::test]
 async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works() {
     const SIZE: i64 = 65536;
-    let edges = [0, 1, 2, SIZE - 1, SIZE, SIZE + 1, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
+    let edges = [
+        0,
+        1,
+        2,
+        SIZE - 1,
+        SIZE,
+        SIZE + 1,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_fffe,
+        0xffff_ffff,
+    ];
     let edges = edges.map(|edge: i64| u32::try_from(edge).unwrap().cast_signed());
     let (mut guest, slots) = prepare().await;
     for import in IMPORTS {
@@ -123,7 +144,11 @@ async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works()
         if import.name == "stream_wait" {
             continue;
         }
-        let reference = if import.refs_in() > 0 { right_slot(import, &slots) } else { NULL };
+        let reference = if import.refs_in() > 0 {
+            right_slot(import, &slots)
+        } else {
+            NULL
+        };
         for pointer in edges {
             for length in edges {
                 let outside = i64::from(pointer.cast_unsigned()) + i64::from(length.cast_unsigned()) > SIZE;
@@ -135,7 +160,12 @@ async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works()
                 let call = arguments(import, reference, &numbers);
                 let result = guest.call(import.name, &call).await;
                 if outside && takes_memory(import) {
-                    assert_eq!(result, Err(ErrorCode::BadPointer), "{} {pointer} {length}", import.name);
+                    assert_eq!(
+                        result,
+                        Err(ErrorCode::BadPointer),
+                        "{} {pointer} {length}",
+                        import.name
+                    );
                 }
             }
         }
@@ -156,13 +186,20 @@ async fn numbers_that_name_nothing_are_bad_arguments() {
             ("stream_wait", vec![slots.stream, number, 1]),
             ("stream_shutdown", vec![slots.stream, number]),
         ] {
-            assert_eq!(guest.call(import, &call).await, Err(ErrorCode::BadArgument), "{import} {number}");
+            assert_eq!(
+                guest.call(import, &call).await,
+                Err(ErrorCode::BadArgument),
+                "{import} {number}"
+            );
             assert!(guest.error_message().await.contains(&number.to_string()));
         }
     }
     for which in [-1, 2, i32::MAX] {
         let call = [slots.stream, which, 0, 32];
-        assert_eq!(guest.call("stream_address", &call).await, Err(ErrorCode::BadArgument));
+        assert_eq!(
+            guest.call("stream_address", &call).await,
+            Err(ErrorCode::BadArgument)
+        );
     }
 }
 
@@ -180,11 +217,15 @@ async fn malformed_rules_queries_and_addresses_are_bad_arguments() {
         Err(ErrorCode::BadArgument)
     );
     for length in [0, 1, 6, 7, 8, 19] {
-        let result = guest.call("net_connect", &[NEW, slots.net, 1024, length, 0]).await;
+        let result = guest
+            .call("net_connect", &[NEW, slots.net, 1024, length, 0])
+            .await;
         assert_eq!(result, Err(ErrorCode::BadArgument), "{length}");
     }
     assert_eq!(
-        guest.connect(NEW, slots.net, "127.0.0.1:0".parse().unwrap()).await,
+        guest
+            .connect(NEW, slots.net, "127.0.0.1:0".parse().unwrap())
+            .await,
         Err(ErrorCode::BadArgument)
     );
 }

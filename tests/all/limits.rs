@@ -19,7 +19,10 @@ async fn capabilities_are_limited_and_closing_makes_room() {
     assert!(guest.error_message().await.contains("3 live capabilities"));
     guest.close(2).await.unwrap();
     guest.only(4, 1, RULES).await.unwrap();
-    assert_eq!(guest.call("net_revocable", &[5, 6, 1]).await, Err(ErrorCode::LimitReached));
+    assert_eq!(
+        guest.call("net_revocable", &[5, 6, 1]).await,
+        Err(ErrorCode::LimitReached)
+    );
 }
 
 // A guest that drops its references without closing them makes garbage, not a leak. (Attack class 26:
@@ -54,7 +57,10 @@ async fn sockets_are_limited_and_closing_makes_room() {
     let mut guest = Puppet::with_limits(&net(RULES), Limits::default().sockets(2)).await;
     guest.connect(2, 1, server.address).await.unwrap();
     guest.connect(3, 1, server.address).await.unwrap();
-    assert_eq!(guest.connect(4, 1, server.address).await, Err(ErrorCode::LimitReached));
+    assert_eq!(
+        guest.connect(4, 1, server.address).await,
+        Err(ErrorCode::LimitReached)
+    );
     assert!(guest.error_message().await.contains("2 open sockets"));
     guest.close(2).await.unwrap();
     guest.connect(4, 1, server.address).await.unwrap();
@@ -69,7 +75,10 @@ async fn a_refused_or_failed_connection_gives_its_socket_back() {
         server.local_addr().unwrap()
     };
     for _ in 0..3 {
-        assert_eq!(guest.connect(2, 1, nobody).await, Err(ErrorCode::ConnectionRefused));
+        assert_eq!(
+            guest.connect(2, 1, nobody).await,
+            Err(ErrorCode::ConnectionRefused)
+        );
         assert_eq!(
             guest.connect(2, 1, "10.0.0.1:1".parse().unwrap()).await,
             Err(ErrorCode::Denied)
@@ -90,7 +99,12 @@ async fn class_27_a_derive_bomb_ends_at_the_limit_of_depth_or_width() {
     assert_eq!(guest.raw("chain", &[100, 1024, length]).await, full);
     assert!(guest.error_message().await.contains("10 derivations"));
     assert_eq!(guest.raw("fan", &[100, 1024, length, 1]).await, full);
-    assert!(guest.error_message().await.contains("20 capabilities derived from one"));
+    assert!(
+        guest
+            .error_message()
+            .await
+            .contains("20 capabilities derived from one")
+    );
     guest.describe(1).await.unwrap();
 }
 
@@ -102,7 +116,10 @@ async fn class_27_rules_are_limited_in_size_and_complexity() {
     assert_eq!(result, Err(ErrorCode::LimitReached));
     assert!(guest.error_message().await.contains("101 bytes"));
     // Lengths that no memory could hold never become an allocation.
-    assert_eq!(guest.call("net_only", &[2, 1, 0, -1]).await, Err(ErrorCode::BadPointer));
+    assert_eq!(
+        guest.call("net_only", &[2, 1, 0, -1]).await,
+        Err(ErrorCode::BadPointer)
+    );
 }
 
 #[tokio::test]
@@ -120,11 +137,16 @@ async fn memory_and_tables_stop_growing_at_their_limits() {
 async fn references_that_find_no_memory_are_an_error_and_leave_no_capability() {
     // Less than the heap of references takes to begin with.
     let limits = Limits::default().memory(80 << 10);
-    let error = Puppet::try_start(&net(RULES), limits).await.err().expect("no room for a reference");
+    let error = Puppet::try_start(&net(RULES), limits)
+        .await
+        .err()
+        .expect("no room for a reference");
     assert!(matches!(error, StartError::NotTaken { .. }), "{error}");
 
     // Room for about two thousand references, half of them live.
-    let limits = Limits::default().memory((64 << 10) + (64 << 10)).capabilities(1_000_000);
+    let limits = Limits::default()
+        .memory((64 << 10) + (64 << 10))
+        .capabilities(1_000_000);
     let mut guest = Puppet::with_limits(&net(RULES), limits).await;
     let rules = Rules::parse(RULES).unwrap().encode();
     guest.write(1024, &rules).await;
@@ -155,7 +177,9 @@ async fn a_guest_that_sleeps_for_ever_is_cut_off_at_its_wall_time() {
     let mut guest = Puppet::with_limits(&net(RULES), limits).await;
     guest.connect(2, 1, server.address).await.unwrap();
     let wait = [2, refcap_abi::WAIT_READ, 0];
-    let error = soon(guest.vat().call_export("stream_wait", &wait)).await.unwrap_err();
+    let error = soon(guest.vat().call_export("stream_wait", &wait))
+        .await
+        .unwrap_err();
     assert!(matches!(error, RunError::TimedOut(_)), "{error}");
 }
 
@@ -176,7 +200,10 @@ async fn guests_on_one_thread_take_turns() {
         loop {
             let sent = mover.call("stream_write", &[2, 0, 1]).await;
             if sent == Err(ErrorCode::WouldBlock) {
-                mover.call("stream_wait", &[2, refcap_abi::WAIT_WRITE, 0]).await.unwrap();
+                mover
+                    .call("stream_wait", &[2, refcap_abi::WAIT_WRITE, 0])
+                    .await
+                    .unwrap();
             }
         }
     };
@@ -205,6 +232,9 @@ async fn a_guest_must_wait_once_in_a_while() {
         guest.call("stream_write", &[2, 0, 1]).await,
         Err(ErrorCode::WouldBlock)
     );
-    guest.call("stream_wait", &[2, refcap_abi::WAIT_WRITE, 0]).await.unwrap();
+    guest
+        .call("stream_wait", &[2, refcap_abi::WAIT_WRITE, 0])
+        .await
+        .unwrap();
     assert_eq!(guest.call("stream_write", &[2, 0, 1]).await, Ok(1));
 }

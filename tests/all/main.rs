@@ -5,11 +5,12 @@
 
 #![allow(missing_docs, reason = "tests")]
 
+mod attacks;
 mod connect;
 mod embedder;
 mod host_functions;
 mod limits;
 mod revoke;
 mod scale;
+mod sequences;
 mod support;
-

@@ -122,7 +122,10 @@ async fn a_revoker_ends_its_net_and_what_came_from_it_and_nothing_else() {
     closed(&mut peer).await;
     for slot in [2, 4] {
         assert_eq!(guest.describe(slot).await, Err(ErrorCode::Revoked));
-        assert_eq!(guest.connect(7, slot, server.address).await, Err(ErrorCode::Revoked));
+        assert_eq!(
+            guest.connect(7, slot, server.address).await,
+            Err(ErrorCode::Revoked)
+        );
     }
     assert_eq!(guest.read_stream(5, 1).await, Err(ErrorCode::Revoked));
     assert_eq!(guest.call("revoker_revoke", &[3]).await, Ok(0));

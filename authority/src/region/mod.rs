@@ -22,6 +22,9 @@ pub(crate) use steps::Steps;
 /// list each fit. A cell is one step of a step function; steps that are shared count once.
 pub const MAX_CELLS: usize = 2_000_000;
 
+/// The work that every operation may do, however small its operands: a few hundredths of a second.
+const FREE_WORK: usize = 1_000_000;
+
 /// The set cannot be represented within [`MAX_CELLS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the rules are too complex: they need more than {MAX_CELLS} cells")]
@@ -41,14 +44,16 @@ pub(crate) enum Op {
 pub(crate) struct Budget(usize);
 
 impl Budget {
-    /// Enough for two sets of the greatest size, with room for the steps that come and go on the way.
-    pub(crate) fn standard() -> Budget {
-        Budget(4 * MAX_CELLS)
+    /// What an operation on sets of that many cells in all may take. Honest ones take about the sum; the
+    /// product, which contrived ones take, is not to be had.
+    pub(crate) fn combining(cells: usize) -> Budget {
+        Budget((FREE_WORK + 16 * cells).min(4 * MAX_CELLS))
     }
 
-    /// A balanced union of many rules looks at each of its steps once per round.
-    pub(crate) fn building() -> Budget {
-        Budget(8 * MAX_CELLS)
+    /// What making a set of that many rules, ranges of ports and exclusions may take. A balanced union looks
+    /// at each of its steps once per round.
+    pub(crate) fn building(pieces: usize) -> Budget {
+        Budget((FREE_WORK + 512 * pieces).min(8 * MAX_CELLS))
     }
 
     /// For sets of hosts alone, whose operations take linear time.

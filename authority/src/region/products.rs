@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 
 use super::levels::{Key, v4_range, v6_range};
-use super::{Addresses, Budget, LocalSet, Op, Region, RemotePorts, Steps, TupleSet, combine, is_subset};
+use super::{
+    Addresses, Budget, LocalSet, MAX_CELLS, Op, Region, RemotePorts, Steps, TupleSet, combine, is_subset,
+};
 use crate::address::IpRange;
 use crate::name::NameKey;
 
@@ -145,7 +147,7 @@ fn rectangles<V: Region>(values: &[V]) -> Vec<(Vec<usize>, V)> {
     order.sort_by_key(|&(supersets, place)| (std::cmp::Reverse(supersets), place));
     let mut rest = values.to_vec();
     let mut pieces = Vec::new();
-    let mut budget = Budget::standard();
+    let mut budget = Budget::combining(MAX_CELLS);
     for (_, place) in order {
         let piece = rest[place].clone();
         if piece.is_empty() {

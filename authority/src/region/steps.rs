@@ -371,7 +371,7 @@ mod tests {
     }
 
     fn apply(a: &Set, b: &Set, op: Op) -> Set {
-        Compound::combine(a, b, op, &mut Budget::standard()).unwrap()
+        Compound::combine(a, b, op, &mut Budget::linear()).unwrap()
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn documented_rules_are_rules() {
         .lines()
         .filter(|line| line.starts_with("//! | "))
     {
-        let cell = line.split(" | ").nth(1).unwrap_or_default();
+        let cell = line.split(" | ").nth(2).unwrap_or_default();
         for text in cell
             .split('`')
             .skip(1)

@@ -176,7 +176,10 @@ impl Capability {
             let id = birth.id;
             let made = birth.authority.clone();
             // The embedder is trusted with its own memory, so it has no bounds.
-            match hold.tree.derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host) {
+            match hold
+                .tree
+                .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
+            {
                 Ok(node) => {
                     audit::derive(id, self.id(), Kind::Net, &hold.label, None, made.as_ref());
                     return Ok(Capability::new(

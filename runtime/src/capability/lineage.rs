@@ -216,7 +216,11 @@ impl Tree {
                 {
                     changes.push((node_key, authority.intersect(bound)?));
                 }
-                if node.socket.as_ref().is_some_and(|socket| !socket.is_permitted_by(bound)) {
+                if node
+                    .socket
+                    .as_ref()
+                    .is_some_and(|socket| !socket.is_permitted_by(bound))
+                {
                     sockets.push(node_key);
                 }
             }
@@ -224,7 +228,9 @@ impl Tree {
             let changed = changes.len();
             let mut letters = Vec::new();
             for (node_key, authority) in changes {
-                let Some(node) = nodes.get_mut(node_key) else { continue };
+                let Some(node) = nodes.get_mut(node_key) else {
+                    continue;
+                };
                 node.narrowings = node.narrowings.wrapping_add(1);
                 node.authority = Some(authority.clone());
                 if let (Some(owner), Some(entry)) = (&node.owner, node.entry) {
@@ -423,7 +429,9 @@ fn prune(nodes: &mut Register<Node>, mut key: Key<Node>) {
 
 /// Makes `child` the first child of `parent`.
 fn link(nodes: &mut Register<Node>, parent: Key<Node>, child: Key<Node>) {
-    let Some(above) = nodes.get_mut(parent) else { return };
+    let Some(above) = nodes.get_mut(parent) else {
+        return;
+    };
     let next = above.first_child.replace(child);
     above.children += 1;
     if let Some(next) = next
@@ -468,7 +476,12 @@ fn replace(nodes: &mut Register<Node>, key: Key<Node>, child: Key<Node>) {
 }
 
 /// Lets whatever comes before a place in a list of children point at `next`.
-fn join(nodes: &mut Register<Node>, parent: Option<Key<Node>>, previous: Option<Key<Node>>, next: Option<Key<Node>>) {
+fn join(
+    nodes: &mut Register<Node>,
+    parent: Option<Key<Node>>,
+    previous: Option<Key<Node>>,
+    next: Option<Key<Node>>,
+) {
     if let Some(previous) = previous {
         if let Some(node) = nodes.get_mut(previous) {
             node.next = next;

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use refcap_authority::Authority;
 
+use super::Capability;
 use super::id::Key;
 use super::table::Entry;
-use super::Capability;
 
 /// Something that happened to one of the vat's capabilities.
 #[derive(Debug)]
@@ -136,7 +136,9 @@ impl SocketPermit {
     pub(crate) fn take(mailbox: &Arc<Mailbox>, limit: usize) -> Option<SocketPermit> {
         mailbox
             .sockets
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < limit).then_some(open + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < limit).then_some(open + 1)
+            })
             .ok()
             .map(|_| SocketPermit(mailbox.clone()))
     }

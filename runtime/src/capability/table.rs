@@ -8,10 +8,10 @@ use std::sync::Arc;
 use refcap_abi::{ErrorCode, Kind};
 use refcap_authority::Authority;
 
+use super::Capability;
 use super::id::{CapId, Key, Register};
 use super::lineage::{Barren, Birth, Bounds, Holder, Node, Sever, Tree};
 use super::mailbox::{Letter, Mailbox};
-use super::Capability;
 use crate::audit;
 use crate::net::TcpDoor;
 
@@ -132,7 +132,13 @@ impl CapTable {
             let narrowings = grant.tree().narrowings(grant.node()).ok_or(NoBirth::Revoked)?;
             let authority = grant.authority().ok_or(NoBirth::Revoked)?;
             let object = Object::Net(authority);
-            match self.insert(grant.tree().clone(), grant.node(), Some(narrowings), name.into(), object) {
+            match self.insert(
+                grant.tree().clone(),
+                grant.node(),
+                Some(narrowings),
+                name.into(),
+                object,
+            ) {
                 // Narrowed between the two looks.
                 Err(NoBirth::Stale) => {}
                 result => return result,
@@ -141,7 +147,10 @@ impl CapTable {
     }
 
     /// Adds a Net with the authority of `parent`, and a Revoker for it.
-    pub(crate) fn derive_revocable(&mut self, parent: Key<Entry>) -> Result<(Key<Entry>, Key<Entry>), NoBirth> {
+    pub(crate) fn derive_revocable(
+        &mut self,
+        parent: Key<Entry>,
+    ) -> Result<(Key<Entry>, Key<Entry>), NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
         let object = above.object.clone();
         let net = self.derive(parent, object)?;

@@ -25,7 +25,9 @@ const QUERY_BYTES: usize = 512;
 /// - **Traps** never.
 pub(super) fn only(call: &mut Call<'_>) -> Reply {
     derive(call, |authority, rules| {
-        authority.only(rules).map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
+        authority
+            .only(rules)
+            .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
 
@@ -57,7 +59,9 @@ pub(super) fn exactly(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn except(call: &mut Call<'_>) -> Reply {
     derive(call, |authority, rules| {
-        authority.except(rules).map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
+        authority
+            .except(rules)
+            .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
 
@@ -127,7 +131,11 @@ pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
     let plan = connect::prepare(call.state().table.get(net)?.net()?, remote, permit)?;
     let (socket, door) = (plan.socket, plan.door);
     // From here on the connection is in the lineage: whoever revokes the Net ends it, in whatever state.
-    let stream = match call.state_mut().table.derive(net, Object::TcpStream(door.clone())) {
+    let stream = match call
+        .state_mut()
+        .table
+        .derive(net, Object::TcpStream(door.clone()))
+    {
         Ok(stream) => stream,
         // Narrowed since the check: the guest can ask again, and will be told what is allowed now.
         Err(NoBirth::Stale) => return Err(denied_now(call, net, &door)),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use refcap_abi::{
-    ADDRESS_LOCAL, ADDRESS_PEER, ErrorCode, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE, WAIT_READ, WAIT_WRITE, wire,
+    ADDRESS_LOCAL, ADDRESS_PEER, ErrorCode, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE, WAIT_READ,
+    WAIT_WRITE, wire,
 };
 
 use super::memory::Span;

@@ -17,7 +17,8 @@ use crate::vat::Refusal;
 /// - **Traps** never.
 pub(super) fn grant_take(call: &mut Call<'_>) -> Reply {
     let bytes = copy_in(call, call.int(0), call.int(1), endowment::MAX_NAME, "the name")?;
-    let name = String::from_utf8(bytes).map_err(|_| Refusal::new(ErrorCode::BadArgument, "the name is not UTF-8"))?;
+    let name = String::from_utf8(bytes)
+        .map_err(|_| Refusal::new(ErrorCode::BadArgument, "the name is not UTF-8"))?;
     make_room(call, 1)?;
     let Some(grant) = call.state().mailbox.pick_up(&name) else {
         let why = format!("nothing was granted under the name `{name}`");

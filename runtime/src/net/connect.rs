@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use refcap_abi::ErrorCode;
-use refcap_authority::{Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical};
+use refcap_authority::{
+    Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical,
+};
 use tokio::net::TcpSocket;
 
 use super::door::{TcpDoor, refusal};
@@ -25,7 +27,11 @@ pub(crate) struct Plan {
 }
 
 /// Checks a connection and prepares its socket. No packet leaves.
-pub(crate) fn prepare(authority: &Authority, remote: SocketAddr, permit: SocketPermit) -> Result<Plan, Refusal> {
+pub(crate) fn prepare(
+    authority: &Authority,
+    remote: SocketAddr,
+    permit: SocketPermit,
+) -> Result<Plan, Refusal> {
     let remote = SocketAddr::new(canonical(remote.ip()), remote.port());
     if remote.port() == 0 {
         return Err(Refusal::new(
@@ -98,7 +104,9 @@ fn bind_within(
         let own = own.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
         Refusal::new(
             ErrorCode::AddressNotAvailable,
-            format_args!("this machine's address towards {remote} is {own}, which is not a granted local address"),
+            format_args!(
+                "this machine's address towards {remote} is {own}, which is not a granted local address"
+            ),
         )
     }))
 }
@@ -146,7 +154,8 @@ fn candidates(ranges: &[(u16, u16)]) -> Vec<u16> {
     if all.is_empty() {
         return all;
     }
-    let start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), all.len()) as usize % all.len();
+    let start =
+        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), all.len()) as usize % all.len();
     all[start..]
         .iter()
         .chain(&all[..start])

@@ -127,7 +127,11 @@ impl TcpDoor {
     }
 
     /// Waits until there is something to do, and says what.
-    pub(crate) async fn wait(&self, interest: Interest, timeout: Option<Duration>) -> Result<Interest, Refusal> {
+    pub(crate) async fn wait(
+        &self,
+        interest: Interest,
+        timeout: Option<Duration>,
+    ) -> Result<Interest, Refusal> {
         let stream = self.stream()?;
         // `poll_*_ready` takes part in tokio's cooperation; a read polled with a waker that does nothing,
         // and then awaited, would spin once the task's budget is used up.
@@ -163,7 +167,10 @@ impl TcpDoor {
 
     pub(crate) fn local_address(&self) -> Result<SocketAddr, Refusal> {
         self.stream()?;
-        self.local.get().copied().ok_or_else(|| ErrorCode::NotConnected.into())
+        self.local
+            .get()
+            .copied()
+            .ok_or_else(|| ErrorCode::NotConnected.into())
     }
 
     pub(crate) fn remote_address(&self) -> SocketAddr {

@@ -9,7 +9,7 @@ use refcap_abi::endowment::{self, Endowment, EndowmentError};
 use refcap_abi::{COMMAND_EXPORT, ENDOWMENT_SECTION, GRANT_EXPORT, Import, MODULE, Param, START_EXPORT};
 use thiserror::Error;
 use wasmparser::{
-    ExternalKind, FuncType, Parser, Payload, RefType, TypeRef, Validator, ValType, WasmFeatures, types::Types,
+    ExternalKind, FuncType, Parser, Payload, RefType, TypeRef, ValType, Validator, WasmFeatures, types::Types,
 };
 
 use super::wasi;
@@ -81,7 +81,9 @@ pub enum Refusal {
     #[error("this is not a WebAssembly file: it does not begin with the bytes `\\0asm`")]
     NotWasm,
     /// It is a component.
-    #[error("this is a component, and refcap runs core modules: build for wasm32-wasip1 or wasm32-unknown-unknown")]
+    #[error(
+        "this is a component, and refcap runs core modules: build for wasm32-wasip1 or wasm32-unknown-unknown"
+    )]
     Component,
     /// It is too large.
     #[error("the module has {bytes} bytes; at most {MAX_MODULE_BYTES} are loaded")]
@@ -147,7 +149,9 @@ pub enum Refusal {
         name: String,
     },
     /// It exports a global that holds a reference.
-    #[error("the export `{name}` is a global that holds a reference, which whoever links to the module could read")]
+    #[error(
+        "the export `{name}` is a global that holds a reference, which whoever links to the module could read"
+    )]
     ExportedGlobal {
         /// The export's name.
         name: String,
@@ -264,10 +268,12 @@ fn look_at_import(module: &str, name: &str, ty: TypeRef, types: &Types, inspecti
     let refusal = match (module, ty) {
         (MODULE, TypeRef::Func(index)) => match Import::by_name(name) {
             None => Some(unknown(module, name)),
-            Some(import) if !has_type_of(import, function_type(types, index)) => Some(Refusal::WrongImportType {
-                name: name.to_owned(),
-                expected: type_text(import),
-            }),
+            Some(import) if !has_type_of(import, function_type(types, index)) => {
+                Some(Refusal::WrongImportType {
+                    name: name.to_owned(),
+                    expected: type_text(import),
+                })
+            }
             Some(_) => None,
         },
         (wasi::MODULE, TypeRef::Func(_)) if wasi::is_socket(name) => Some(Refusal::WasiSockets {
@@ -325,7 +331,11 @@ fn type_text(import: &Import) -> String {
     });
     let results = std::iter::repeat_n("externref", import.refs_out).chain(["i32"]);
     let list = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(", ");
-    format!("({}) -> ({})", list(&mut params.into_iter()), list(&mut results.into_iter()))
+    format!(
+        "({}) -> ({})",
+        list(&mut params.into_iter()),
+        list(&mut results.into_iter())
+    )
 }
 
 /// What the gate has seen of the exports.
@@ -354,7 +364,10 @@ impl Exports {
                 continue;
             }
             if !is_function(&export, types, params, results) {
-                inspection.refusals.push(Refusal::WrongExportType { name: called, expected });
+                inspection.refusals.push(Refusal::WrongExportType {
+                    name: called,
+                    expected,
+                });
                 continue;
             }
             match *called {
@@ -368,12 +381,22 @@ impl Exports {
 
 /// The exports that the host calls: name, parameters, results, and the type in words.
 const CALLED: &[(&str, &[ValType], &[ValType], &str)] = &[
-    (GRANT_EXPORT, &[ValType::EXTERNREF], &[ValType::I32], "(externref) -> (i32)"),
+    (
+        GRANT_EXPORT,
+        &[ValType::EXTERNREF],
+        &[ValType::I32],
+        "(externref) -> (i32)",
+    ),
     (COMMAND_EXPORT, &[], &[], "() -> ()"),
     (START_EXPORT, &[], &[ValType::I32], "() -> (i32)"),
 ];
 
-fn is_function(export: &wasmparser::Export<'_>, types: &Types, params: &[ValType], results: &[ValType]) -> bool {
+fn is_function(
+    export: &wasmparser::Export<'_>,
+    types: &Types,
+    params: &[ValType],
+    results: &[ValType],
+) -> bool {
     if export.kind != ExternalKind::Func {
         return false;
     }

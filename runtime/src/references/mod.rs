@@ -101,7 +101,11 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     /// The key of reference argument `index`.
     pub(crate) fn key(&self, index: usize) -> Result<Key<Entry>, ErrorCode> {
-        self.keys.get(index).copied().flatten().ok_or(ErrorCode::NullReference)
+        self.keys
+            .get(index)
+            .copied()
+            .flatten()
+            .ok_or(ErrorCode::NullReference)
     }
 
     /// Number argument `index`, counted without the references.
@@ -258,4 +262,68 @@ async fn run_later<'c, P: Passage>(
     };
     let results = leave::<P>(&mut call, reply)?;
     Ok((call, results))
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{AsContextMut, Store};
+
+    use super::*;
+    use crate::ambient::ambient_authority;
+    use crate::capability::Capability;
+    use crate::limits::Limits;
+    use crate::runtime::Runtime;
+
+    fn store(runtime: &Runtime) -> Store<VatState> {
+        Store::new(runtime.engine(), VatState::for_tests(Limits::default()))
+    }
+
+    fn resolve(
+        store: &mut Store<VatState>,
+        reference: Option<Rooted<ExternRef>>,
+    ) -> Result<Key<Entry>, ErrorCode> {
+        let raw = reference.map_or(0, |reference| reference.to_raw(&mut *store).unwrap());
+        Ordinary::resolve(store.as_context_mut(), raw, false).unwrap()
+    }
+
+    // No guest can come by these; an embedder that mixes up its stores could.
+    #[test]
+    fn class_21_references_of_others_are_foreign() {
+        let runtime = Runtime::new().unwrap();
+        let (mut ours, mut theirs) = (store(&runtime), store(&runtime));
+        let net = Capability::net("net", "".parse().unwrap(), ambient_authority());
+        let their_key = theirs.data_mut().table.accept("net", &net).unwrap();
+
+        assert_eq!(resolve(&mut ours, None), Err(ErrorCode::NullReference));
+        let not_a_capability = ExternRef::new(&mut ours, 7_u32).unwrap();
+        assert_eq!(
+            resolve(&mut ours, Some(not_a_capability)),
+            Err(ErrorCode::ForeignReference)
+        );
+        // A handle of another vat that has come into this store.
+        let mailbox = theirs.data().mailbox.clone();
+        let stolen = Handle::new(their_key, mailbox);
+        let stolen = ExternRef::new(&mut ours, stolen).unwrap();
+        assert_eq!(resolve(&mut ours, Some(stolen)), Err(ErrorCode::ForeignReference));
+
+        let key = ours.data_mut().table.accept("net", &net).unwrap();
+        let own = Ordinary::mint(ours.as_context_mut(), key).unwrap();
+        assert_eq!(resolve(&mut ours, Some(own)), Ok(key));
+    }
+
+    #[test]
+    fn consuming_a_reference_marks_every_copy_closed() {
+        let runtime = Runtime::new().unwrap();
+        let mut store = store(&runtime);
+        let net = Capability::net("net", "".parse().unwrap(), ambient_authority());
+        let key = store.data_mut().table.accept("net", &net).unwrap();
+        let reference = Ordinary::mint(store.as_context_mut(), key).unwrap();
+        let copy = reference;
+        let raw = reference.to_raw(&mut store).unwrap();
+        assert_eq!(
+            Ordinary::resolve(store.as_context_mut(), raw, true).unwrap(),
+            Ok(key)
+        );
+        assert_eq!(resolve(&mut store, Some(copy)), Err(ErrorCode::Closed));
+    }
 }

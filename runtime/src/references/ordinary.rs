@@ -20,6 +20,16 @@ pub(crate) struct Handle {
     closed: bool,
 }
 
+impl Handle {
+    pub(crate) fn new(key: Key<Entry>, vat: Arc<Mailbox>) -> Self {
+        Handle {
+            key,
+            vat,
+            closed: false,
+        }
+    }
+}
+
 impl Drop for Handle {
     // Runs inside a collection: it must neither panic nor touch the store.
     fn drop(&mut self) {
@@ -43,7 +53,9 @@ impl Passage for Ordinary {
         let Some(reference) = ExternRef::from_raw(&mut scope, raw) else {
             return Ok(Err(ErrorCode::NullReference));
         };
-        let handle = reference.data(&scope)?.and_then(|data| data.downcast_ref::<Handle>());
+        let handle = reference
+            .data(&scope)?
+            .and_then(|data| data.downcast_ref::<Handle>());
         let found = match handle {
             // Not made by `mint`, or made for another vat.
             None => Err(ErrorCode::ForeignReference),
@@ -66,12 +78,7 @@ impl Passage for Ordinary {
 
     fn mint(store: StoreContextMut<'_, VatState>, key: Key<Entry>) -> wasmtime::Result<Rooted<ExternRef>> {
         let vat = store.data().mailbox.clone();
-        let handle = Handle {
-            key,
-            vat,
-            closed: false,
-        };
-        ExternRef::new(store, handle)
+        ExternRef::new(store, Handle::new(key, vat))
     }
 
     fn expose(

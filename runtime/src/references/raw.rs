@@ -4,7 +4,10 @@
 //! and a call that answers at once must not allocate, so it takes the values as they are. Two things make
 //! that sound, and both can be checked in this file: the function type that is registered and the way the
 //! values are read and written come from the same [`Import`].
-#![allow(unsafe_code, reason = "wasmtime's unchecked host functions are the price of one table for all imports")]
+#![allow(
+    unsafe_code,
+    reason = "wasmtime's unchecked host functions are the price of one table for all imports"
+)]
 
 use std::mem::MaybeUninit;
 

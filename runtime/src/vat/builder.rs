@@ -151,7 +151,10 @@ impl VatBuilder {
     pub async fn start(self) -> Result<Vat, StartError> {
         let grants = self.match_grants()?;
         let VatBuilder {
-            program, limits, world, ..
+            program,
+            limits,
+            world,
+            ..
         } = self;
         let wall_time = limits.wall_time;
         let mut store = Store::new(program.engine(), VatState::new(limits, world.build()));

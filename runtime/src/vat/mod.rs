@@ -143,7 +143,10 @@ impl Vat {
             return Err(RunError::Ended);
         }
         let no_function = || RunError::NoSuchFunction(name.to_owned());
-        let function = self.instance.get_func(&mut self.store, name).ok_or_else(no_function)?;
+        let function = self
+            .instance
+            .get_func(&mut self.store, name)
+            .ok_or_else(no_function)?;
         let ty = function.ty(&self.store);
         let are_numbers = ty.params().chain(ty.results()).all(|ty| ty.is_i32());
         if !are_numbers || ty.params().len() != arguments.len() || ty.results().len() > 1 {
@@ -212,6 +215,8 @@ async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> 
 
 impl fmt::Debug for Vat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vat").field("state", self.store.data()).finish_non_exhaustive()
+        f.debug_struct("Vat")
+            .field("state", self.store.data())
+            .finish_non_exhaustive()
     }
 }

@@ -55,6 +55,12 @@ impl VatState {
         }
     }
 
+    /// A state with nothing in it.
+    #[cfg(test)]
+    pub(crate) fn for_tests(limits: Limits) -> Self {
+        VatState::new(limits, super::stdio::World::default().build())
+    }
+
     pub(crate) fn has_letters(&self) -> bool {
         self.mailbox.has_letters()
     }
@@ -96,7 +102,10 @@ impl VatState {
 
     /// Why the last failed call failed; empty if none has.
     pub(crate) fn last_error_message(&self) -> String {
-        self.last_error.as_ref().map(Refusal::to_string).unwrap_or_default()
+        self.last_error
+            .as_ref()
+            .map(Refusal::to_string)
+            .unwrap_or_default()
     }
 }
 
@@ -104,8 +113,8 @@ impl VatState {
 fn is_refusal(code: ErrorCode) -> bool {
     use ErrorCode::*;
     match code {
-        Denied | Revoked | Closed | NullReference | ForeignReference | WrongKind | BadPointer | BadArgument
-        | NotSubset | LimitReached | TooComplex | NotFound => true,
+        Denied | Revoked | Closed | NullReference | ForeignReference | WrongKind | BadPointer
+        | BadArgument | NotSubset | LimitReached | TooComplex | NotFound => true,
         TimedOut | WouldBlock | ConnectionRefused | ConnectionReset | NotConnected | AddressInUse
         | AddressNotAvailable | Unreachable | Io => false,
         _ => true,
@@ -139,7 +148,10 @@ impl Refusal {
 
     /// A limit was reached; `what` says how much of what.
     pub(crate) fn limit(what: impl fmt::Display) -> Self {
-        Refusal::new(ErrorCode::LimitReached, format_args!("the limit of {what} is reached"))
+        Refusal::new(
+            ErrorCode::LimitReached,
+            format_args!("the limit of {what} is reached"),
+        )
     }
 
     pub(crate) fn denied(authority: Authority, query: Query) -> Self {
@@ -156,7 +168,10 @@ impl Refusal {
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Refusal { code, why: Why::Plain }
+        Refusal {
+            code,
+            why: Why::Plain,
+        }
     }
 }
 

@@ -70,7 +70,10 @@ impl World {
     pub(crate) fn build(self) -> WasiP1Ctx {
         // A new builder allows no address and has no preopened directory; nothing here changes that.
         let mut builder = WasiCtxBuilder::new();
-        builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+        builder
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
         builder.args(&self.args).envs(&self.env);
         match self.stdin {
             Input::Empty => {}

@@ -29,7 +29,9 @@ impl Puppet {
     }
 
     pub(crate) async fn with_limits(net: &Capability, limits: Limits) -> Puppet {
-        Puppet::try_start(net, limits).await.unwrap_or_else(|error| panic!("{error}"))
+        Puppet::try_start(net, limits)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub(crate) async fn try_start(net: &Capability, limits: Limits) -> Result<Puppet, StartError> {
@@ -58,7 +60,9 @@ impl Puppet {
     pub(crate) async fn call(&mut self, import: &str, arguments: &[i32]) -> Result<i32, ErrorCode> {
         match self.raw(import, arguments).await {
             status if status >= 0 => Ok(status),
-            status => Err(ErrorCode::from_code(status).unwrap_or_else(|| panic!("{import} returned {status}"))),
+            status => {
+                Err(ErrorCode::from_code(status).unwrap_or_else(|| panic!("{import} returned {status}")))
+            }
         }
     }
 
@@ -87,7 +91,13 @@ impl Puppet {
     }
 
     /// Derives with `net_only`, `net_exactly` or `net_except`.
-    pub(crate) async fn derive(&mut self, import: &str, new: i32, old: i32, rules: &str) -> Result<i32, ErrorCode> {
+    pub(crate) async fn derive(
+        &mut self,
+        import: &str,
+        new: i32,
+        old: i32,
+        rules: &str,
+    ) -> Result<i32, ErrorCode> {
         let rules = Rules::parse(rules).unwrap_or_else(|error| panic!("{rules}: {error}"));
         let [at, length] = self.argument(&rules.encode()).await;
         self.call(import, &[new, old, at, length]).await
@@ -97,7 +107,12 @@ impl Puppet {
         self.derive("net_only", new, old, rules).await
     }
 
-    pub(crate) async fn connect(&mut self, new: i32, net: i32, address: SocketAddr) -> Result<i32, ErrorCode> {
+    pub(crate) async fn connect(
+        &mut self,
+        new: i32,
+        net: i32,
+        address: SocketAddr,
+    ) -> Result<i32, ErrorCode> {
         let [at, length] = self.argument(&wire::encode_address(address)).await;
         self.call("net_connect", &[new, net, at, length, 0]).await
     }
@@ -114,7 +129,10 @@ impl Puppet {
     }
 
     pub(crate) async fn error_message(&mut self) -> String {
-        let length = self.call("error_message", &[ANSWERS, ANSWER_BYTES]).await.unwrap();
+        let length = self
+            .call("error_message", &[ANSWERS, ANSWER_BYTES])
+            .await
+            .unwrap();
         String::from_utf8(self.read(ANSWERS, length).await).unwrap()
     }
 
@@ -128,7 +146,8 @@ impl Puppet {
             match self.call("stream_read", &[stream, ANSWERS, length]).await {
                 Ok(count) => return Ok(self.read(ANSWERS, count).await),
                 Err(ErrorCode::WouldBlock) => {
-                    self.call("stream_wait", &[stream, refcap_abi::WAIT_READ, 0]).await?;
+                    self.call("stream_wait", &[stream, refcap_abi::WAIT_READ, 0])
+                        .await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -144,7 +163,8 @@ impl Puppet {
                     length -= count;
                 }
                 Err(ErrorCode::WouldBlock) => {
-                    self.call("stream_wait", &[stream, refcap_abi::WAIT_WRITE, 0]).await?;
+                    self.call("stream_wait", &[stream, refcap_abi::WAIT_WRITE, 0])
+                        .await?;
                 }
                 Err(error) => return Err(error),
             }
