@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::address::{IpRange, embedded};
 use crate::build;
-use crate::explain::{DeriveError, Explanation};
+use crate::derive::DeriveError;
+use crate::explain::Explanation;
 use crate::query::Query;
 use crate::region::{
     Budget, Compound, Hosts, LocalSet, MAX_CELLS, Op, Region, RemotePorts, TooComplex, TupleSet, combine,

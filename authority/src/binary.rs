@@ -20,7 +20,8 @@ use crate::address::{IpRange, canonical};
 use crate::class::Class;
 use crate::name::DnsName;
 use crate::query::Query;
-use crate::rules::{End, Exception, Host, OperationSet, PortSet, ProtocolSet, Rule, RuleError, Rules};
+use crate::rules::{End, Exception, Host, Rule, RuleError, Rules};
+use crate::sets::{OperationSet, PortSet, ProtocolSet};
 use crate::text::MAX_RULES;
 use crate::tuple::{Operation, Protocol, Remote};
 

@@ -9,7 +9,8 @@ use crate::region::{
     Addresses, Budget, Compound, HostSet, Hosts, LocalSet, Op, PortSteps, Region, RemotePorts, Steps,
     TooComplex, TupleSet, combine, push_range,
 };
-use crate::rules::{End, Exception, Host, OperationSet, PortSet, ProtocolSet, Rule};
+use crate::rules::{End, Exception, Host, Rule};
+use crate::sets::{OperationSet, PortSet, ProtocolSet};
 use crate::tuple::{Direction, Operation, Protocol, Remote, Tuple};
 
 /// What one rule or exception adds: these operations and protocols, from any of the hosts, to the ports and

@@ -1,6 +1,7 @@
 //! Rules in Rust, without a text around them.
 
-use crate::rules::{End, OperationSet, ProtocolSet, Rule};
+use crate::rules::{End, Rule};
+use crate::sets::{OperationSet, ProtocolSet};
 use crate::text::ParseError;
 use crate::tuple::{Operation, Protocol};
 

@@ -27,7 +27,8 @@ pub enum Class {
     ///
     /// 169.254.169.254 and fd00:ec2::254 (Amazon EC2, and the IPv4 one nearly everywhere),
     /// 169.254.170.2 (Amazon ECS tasks), 169.254.170.23 and fd00:ec2::23 (Amazon EKS pod identity),
-    /// fd20:ce::254 (Google Compute Engine), fe80::a9fe:a9fe (OpenStack), fd00:c1::a9fe:a9fe (Oracle),
+    /// fd20:ce::254 (Google Compute Engine), fe80::a9fe:a9fe (OpenStack), fd00:c1::a9fe:a9fe and
+    /// 192.0.0.192 (Oracle), 169.254.42.42 and fd00:42::42 (Scaleway),
     /// 100.100.100.200 (Alibaba ECS), 168.63.129.16 (Azure's host agent; a public address by its number,
     /// which Microsoft documents as "What is IP address 168.63.129.16?").
     Metadata,
@@ -158,9 +159,12 @@ const LINK_LOCAL: &[IpRange] = &[
 const METADATA: &[IpRange] = &[
     v4_one([100, 100, 100, 200]),
     v4_one([168, 63, 129, 16]),
+    v4_one([192, 0, 0, 192]),
+    v4_one([169, 254, 42, 42]),
     v4_one([169, 254, 169, 254]),
     v4_one([169, 254, 170, 2]),
     v4_one([169, 254, 170, 23]),
+    v6_one([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42]),
     v6_one([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23]),
     v6_one([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]),
     v6_one([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]),

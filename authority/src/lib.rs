@@ -108,6 +108,7 @@ mod binary;
 mod build;
 mod builder;
 mod class;
+mod derive;
 mod explain;
 mod name;
 mod query;
@@ -115,6 +116,7 @@ mod region;
 mod rules;
 #[cfg(feature = "serde")]
 mod serial;
+mod sets;
 mod text;
 mod tuple;
 
@@ -123,12 +125,14 @@ pub use authority::{Authority, Family, LocalRanges};
 pub use binary::DecodeError;
 pub use builder::RuleBuilder;
 pub use class::{Class, classes_of};
-pub use explain::{Clause, DeriveError, Explanation, Field, MAX_EXAMINED, Nearest, Verdict};
+pub use derive::DeriveError;
+pub use explain::{Clause, Explanation, Field, MAX_EXAMINED, Nearest, Verdict};
 pub use name::{DnsName, NameError};
 pub use query::Query;
 pub use region::{MAX_CELLS, TooComplex};
-pub use rules::{End, Exception, Host, OperationSet, PortSet, ProtocolSet, Rule, RuleError, Rules};
+pub use rules::{End, Exception, Host, Rule, RuleError, Rules};
 #[cfg(feature = "serde")]
 pub use serial::Structured;
+pub use sets::{OperationSet, PortSet, ProtocolSet};
 pub use text::{MAX_RULES, MAX_TEXT, ParseError, TextError};
 pub use tuple::{Direction, Operation, Protocol, Remote, Tuple};

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::authority::Authority;
-use crate::rules::{End, Exception, Host, PortSet, Rule, Rules};
+use crate::rules::{End, Exception, Host, Rule, Rules};
+use crate::sets::PortSet;
 use crate::tuple::{Operation, Protocol};
 
 macro_rules! as_text {

@@ -256,3 +256,40 @@ async fn an_answer_longer_than_its_buffer_is_cut_and_its_length_told() {
     assert_eq!(&bytes[..8], &text.as_bytes()[..8]);
     assert_eq!(&bytes[8..], b"........");
 }
+
+// CVE-2026-27195, CVE-2026-27572: a guest reaches a panic of the host. Random calls with random arguments,
+// from a fixed seed so that a failure comes back.
+#[tokio::test]
+async fn class_35_random_calls_never_panic_and_never_trap() {
+    let (mut guest, _slots) = prepare().await;
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        i32::try_from((seed >> 16) % below).unwrap()
+    };
+    let mut failures = 0;
+    for _ in 0..20_000 {
+        let import = &IMPORTS[usize::try_from(random(IMPORTS.len() as u64)).unwrap()];
+        let mut call = Vec::new();
+        for _ in 0..import.refs_out + import.refs_in() {
+            call.push(random(16));
+        }
+        for _ in 0..import.ints_in() {
+            call.push(match random(4) {
+                0 => random(8),
+                1 => random(70_000),
+                2 => random(1 << 31),
+                _ => -random(1 << 31),
+            });
+        }
+        // What sleeps must not sleep long.
+        if import.suspends && let Some(timeout) = call.last_mut() {
+            *timeout = 1;
+        }
+        failures += u32::from(guest.call(import.name, &call).await.is_err());
+    }
+    assert!(failures > 1_000);
+    guest.call("report", &[0, 4]).await.unwrap();
+}

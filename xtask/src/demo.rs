@@ -1,10 +1,13 @@
 //! `cargo xtask demo`
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::Args;
 
 use crate::guests::Guests;
-use crate::run::{cargo, root, run};
+use crate::programs::{build_programs, program};
+use crate::run::{root, run};
 
 /// Show what a capability is: granted, derived, allowed, refused and revoked.
 ///
@@ -16,9 +19,9 @@ pub(crate) struct Demo {}
 impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
         Guests {}.run()?;
+        build_programs()?;
         let guest = root().join("target/guests/release/demo.wasm");
-        run(cargo()
-            .args(["run", "--quiet", "--package", "refcap", "--example", "demo", "--"])
-            .arg(guest))
+        let host = program("examples/demo");
+        run(Command::new(host).current_dir(root()).arg(guest))
     }
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod demo;
 mod doc;
 mod guests;
+mod programs;
 mod run;
 mod test;
 mod tidy;

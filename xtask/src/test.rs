@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::guests::{Guests, build_folder};
+use crate::programs::build_programs;
 use crate::run::{cargo, run};
 
 /// Build the guests and run all tests. What cargo says about them comes last.
@@ -17,6 +18,8 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(&self) -> Result<()> {
         Guests {}.run()?;
+        // Tests of the command run it, and cargo builds a program for the tests of its own package only.
+        build_programs()?;
         if self.arguments.is_empty() {
             // The examples' own tests, natively.
             let mut test = cargo();

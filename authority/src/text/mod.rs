@@ -177,10 +177,10 @@ impl FromStr for crate::Query {
     }
 }
 
-impl FromStr for crate::rules::PortSet {
+impl FromStr for crate::sets::PortSet {
     type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<crate::rules::PortSet, ParseError> {
+    fn from_str(text: &str) -> Result<crate::sets::PortSet, ParseError> {
         parser::ports(text)
     }
 }

@@ -6,7 +6,8 @@ use super::host::{self, Piece, split_end};
 use super::lexer::{Kind, Lexer, Token};
 use super::{MAX_RULES, MAX_TEXT, ParseError, of_rule};
 use crate::query::Query;
-use crate::rules::{End, Exception, Host, OperationSet, PortSet, ProtocolSet, Rule, Rules};
+use crate::rules::{End, Exception, Host, Rule, Rules};
+use crate::sets::{OperationSet, PortSet, ProtocolSet};
 use crate::tuple::{Direction, Operation, Protocol, Remote};
 
 /// Everything that a text says.

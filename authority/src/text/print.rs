@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::pieces::{self, AddressSet, Piece, apply};
 use crate::authority::{Sets, slot};
 use crate::region::{Compound, Op, Product, products};
-use crate::rules::{End, Exception, Host, OperationSet, PortSet, ProtocolSet, Rule, Rules};
+use crate::rules::{End, Exception, Host, Rule, Rules};
+use crate::sets::{OperationSet, PortSet, ProtocolSet};
 use crate::tuple::{Direction, Operation, Protocol};
 
 /// Rules that stand for exactly these sets.
