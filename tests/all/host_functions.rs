@@ -285,7 +285,9 @@ async fn class_35_random_calls_never_panic_and_never_trap() {
             });
         }
         // What sleeps must not sleep long.
-        if import.suspends && let Some(timeout) = call.last_mut() {
+        if import.suspends
+            && let Some(timeout) = call.last_mut()
+        {
             *timeout = 1;
         }
         failures += u32::from(guest.call(import.name, &call).await.is_err());

@@ -12,5 +12,6 @@ mod host_functions;
 mod limits;
 mod revoke;
 mod scale;
+mod sdk;
 mod sequences;
 mod support;
