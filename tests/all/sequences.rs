@@ -236,7 +236,7 @@ impl Pair {
                     ports.retain(|port| (first..=last).contains(port));
                     self.model.add(Some(cap), What::Ports(ports))
                 });
-                self.compare(real.map(drop), model.clone().map(drop))?;
+                self.compare(real.map(drop), model.map(drop))?;
                 self.model.slots[to] = model.ok();
             }
             Step::Except { to, from, port } => {
@@ -249,7 +249,7 @@ impl Pair {
                     ports.retain(|&other| other != port);
                     self.model.add(Some(cap), What::Ports(ports))
                 });
-                self.compare(real.map(drop), model.clone().map(drop))?;
+                self.compare(real.map(drop), model.map(drop))?;
                 self.model.slots[to] = model.ok();
             }
             Step::Revocable { net, revoker, from } => {
@@ -259,7 +259,7 @@ impl Pair {
                     let net = self.model.add(Some(cap), What::Ports(ports));
                     (net, self.model.add(Some(cap), What::Revoker(net)))
                 });
-                self.compare(real.map(drop), model.clone().map(drop))?;
+                self.compare(real.map(drop), model.map(drop))?;
                 let (made, revokes) = model.ok().unzip();
                 self.model.slots[net] = made;
                 self.model.slots[revoker] = revokes;

@@ -40,7 +40,8 @@ pub(super) fn kind(call: &mut Call<'_>) -> Reply {
 /// - **Needs** a capability of any kind, also one that was revoked.
 /// - **Checks** nothing more.
 /// - **Returns** 0. Every copy of this reference is of no use from now on (`Closed`). A connection is
-///   closed; what was derived from a Net lives on. Closing a Revoker revokes nothing.
+///   closed; what was derived from a Net lives on. Closing a Revoker revokes nothing. `Revoked` when
+///   there was nothing left to close; the reference is of no use then all the same.
 /// - **Traps** never.
 pub(super) fn close(call: &mut Call<'_>) -> Reply {
     let key = call.key(0)?;

@@ -38,9 +38,9 @@ impl Tidy {
 fn format() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     for workspace in workspaces()? {
-        // Not `--all`: that would be the local dependencies too, which are checked above.
+        // A workspace without a package of its own: `--all` is the only way to name its members.
         run(cargo()
-            .args(["fmt", "--check", "--manifest-path"])
+            .args(["fmt", "--all", "--check", "--manifest-path"])
             .arg(&workspace.manifest))?;
     }
     Ok(())
