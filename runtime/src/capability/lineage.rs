@@ -1,7 +1,8 @@
 //! Who was derived from whom: one tree for each capability that was minted, over all vats.
 //!
 //! The tree decides what is alive. It is locked for as long as it takes to change it: on deriving,
-//! closing, revoking and narrowing, never on an ordinary use. Every walk is a loop over links, so neither
+//! closing, revoking and narrowing, never on an ordinary use. What others must hear of a change they are
+//! told before it is unlocked: locks are taken in the order lineage, then mailbox or socket. Every walk is a loop over links, so neither
 //! depth nor width costs stack (the mistake of attack class 28).
 
 use std::fmt;
@@ -192,69 +193,57 @@ impl Tree {
     /// Ends a capability and everything derived from it, in every vat, and returns how many of them
     /// somebody held. When this returns, no operation through any of them starts.
     pub(crate) fn revoke(&self, key: Key<Node>) -> usize {
-        let fallen = {
-            let mut nodes = lock(&self.nodes);
-            fell(&mut nodes, key)
-        };
+        let mut nodes = lock(&self.nodes);
+        let fallen = fell(&mut nodes, key);
+        // Still locked: whoever revokes the same a moment later must not return before it is done.
         fallen.announce()
     }
 
     /// Intersects the authority of a capability and of everything derived from it with `bound`, in place;
     /// sockets that could not be made any more are ended. Returns how many allow less than before.
     pub(crate) fn narrow(&self, key: Key<Node>, bound: &Authority) -> Result<Option<usize>, TooComplex> {
-        let (changed, fallen, letters) = {
-            let mut nodes = lock(&self.nodes);
-            if nodes.get(key).is_none() {
-                return Ok(None);
-            }
-            let mut changes = Vec::new();
-            let mut sockets = Vec::new();
-            for node_key in subtree(&nodes, key) {
-                let Some(node) = nodes.get(node_key) else { continue };
-                if let Some(authority) = &node.authority
-                    && !authority.is_subset(bound)
-                {
-                    changes.push((node_key, authority.intersect(bound)?));
-                }
-                if node
-                    .socket
-                    .as_ref()
-                    .is_some_and(|socket| !socket.is_permitted_by(bound))
-                {
-                    sockets.push(node_key);
-                }
-            }
-            // From here on nothing fails: either all of it happens or none.
-            let changed = changes.len();
-            let mut letters = Vec::new();
-            for (node_key, authority) in changes {
-                let Some(node) = nodes.get_mut(node_key) else {
-                    continue;
-                };
-                node.narrowings = node.narrowings.wrapping_add(1);
-                node.authority = Some(authority.clone());
-                if let (Some(owner), Some(entry)) = (&node.owner, node.entry) {
-                    let narrowings = node.narrowings;
-                    letters.push((
-                        owner.clone(),
-                        Letter::Narrowed {
-                            entry,
-                            authority,
-                            narrowings,
-                        },
-                    ));
-                }
-            }
-            let mut fallen = Fallen::default();
-            for socket in sockets {
-                fallen.extend(fell(&mut nodes, socket));
-            }
-            (changed, fallen, letters)
-        };
-        for (owner, letter) in letters {
-            owner.post([letter]);
+        let mut nodes = lock(&self.nodes);
+        if nodes.get(key).is_none() {
+            return Ok(None);
         }
-        fallen.announce();
+        let mut changes = Vec::new();
+        let mut sockets = Vec::new();
+        for node_key in subtree(&nodes, key) {
+            let Some(node) = nodes.get(node_key) else { continue };
+            if let Some(authority) = &node.authority
+                && !authority.is_subset(bound)
+            {
+                changes.push((node_key, authority.intersect(bound)?));
+            }
+            if node
+                .socket
+                .as_ref()
+                .is_some_and(|socket| !socket.is_permitted_by(bound))
+            {
+                sockets.push(node_key);
+            }
+        }
+        // From here on nothing fails: either all of it happens or none.
+        let changed = changes.len();
+        for (node_key, authority) in changes {
+            let Some(node) = nodes.get_mut(node_key) else {
+                continue;
+            };
+            node.narrowings = node.narrowings.wrapping_add(1);
+            node.authority = Some(authority.clone());
+            if let (Some(owner), Some(entry)) = (&node.owner, node.entry) {
+                let narrowings = node.narrowings;
+                // Still locked, so that of two changes the vat reads the later one later.
+                owner.post([Letter::Narrowed {
+                    entry,
+                    authority,
+                    narrowings,
+                }]);
+            }
+        }
+        for socket in sockets {
+            fell(&mut nodes, socket).announce();
+        }
         Ok(Some(changed))
     }
 
@@ -286,7 +275,7 @@ impl Tree {
     }
 }
 
-/// What a revocation has to tell others, once the lineage is unlocked.
+/// What a revocation has to tell others.
 #[derive(Debug, Default)]
 struct Fallen {
     held: usize,
@@ -295,12 +284,6 @@ struct Fallen {
 }
 
 impl Fallen {
-    fn extend(&mut self, other: Fallen) {
-        self.held += other.held;
-        self.letters.extend(other.letters);
-        self.sockets.extend(other.sockets);
-    }
-
     fn announce(self) -> usize {
         // Letters first: a vat that is woken by its socket's end must find them.
         for same_vat in self.letters.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {

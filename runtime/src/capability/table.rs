@@ -276,3 +276,108 @@ impl Drop for CapTable {
         self.mailbox.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ambient::ambient_authority;
+
+    fn table() -> CapTable {
+        let bounds = Bounds {
+            depth: 10,
+            fan_out: 10,
+        };
+        CapTable::new(Mailbox::new(), bounds)
+    }
+
+    // Letters once were posted after the lineage was unlocked. Two narrowings then could arrive in the
+    // wrong order, and leave the vat with the wider authority for good.
+    #[test]
+    fn concurrent_narrowings_reach_the_vat_in_order() {
+        for round in 0..300 {
+            let net = Capability::net(
+                "net",
+                "connect tcp 10.0.0.1:1-8".parse().unwrap(),
+                ambient_authority(),
+            );
+            let mut table = table();
+            let key = table.accept("net", &net).unwrap();
+            std::thread::scope(|scope| {
+                for bound in ["connect tcp *:1-6", "connect tcp *:3-8"] {
+                    let net = &net;
+                    scope.spawn(move || net.narrow(&bound.parse().unwrap()).unwrap());
+                }
+            });
+            table.read_letters();
+            let entry = table.get(key).unwrap();
+            assert_eq!(
+                Some(entry.net().unwrap().clone()),
+                net.authority(),
+                "round {round}"
+            );
+            assert_eq!(
+                Some(entry.narrowings),
+                entry.tree.narrowings(entry.node),
+                "round {round}"
+            );
+        }
+    }
+
+    /// Takes its time to end.
+    #[derive(Debug)]
+    struct Slow {
+        begun: mpsc::Sender<()>,
+        done: AtomicBool,
+    }
+
+    impl Sever for Slow {
+        fn sever(&self) {
+            self.begun.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            self.done.store(true, Ordering::SeqCst);
+        }
+
+        fn is_permitted_by(&self, _: &Authority) -> bool {
+            true
+        }
+    }
+
+    // A second revocation of the same once found nothing to do, and returned while the first was still
+    // ending connections.
+    #[test]
+    fn a_second_revoke_returns_after_the_first_is_done() {
+        let net = Capability::net("net", Authority::nothing(), ambient_authority());
+        let (begun, first_has_begun) = mpsc::channel();
+        let slow = Arc::new(Slow {
+            begun,
+            done: AtomicBool::new(false),
+        });
+        let birth = Birth {
+            id: CapId::next(),
+            kind: Kind::TcpStream,
+            label: "slow".into(),
+            authority: None,
+            target: None,
+            socket: Some(slow.clone()),
+        };
+        let bounds = Bounds {
+            depth: 10,
+            fan_out: 10,
+        };
+        net.tree()
+            .derive(net.node(), None, bounds, birth, Holder::Host)
+            .unwrap();
+        let first = std::thread::spawn({
+            let net = net.clone();
+            move || net.revoke()
+        });
+        first_has_begun.recv().unwrap();
+        assert_eq!(net.revoke(), 0);
+        assert!(slow.done.load(Ordering::SeqCst));
+        assert_eq!(first.join().unwrap(), 2);
+    }
+}
