@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::tuple::{Direction, Operation, Protocol};
 
-/// A set of operations, of one direction in a [`Rule`].
+/// A set of operations, of one direction in a [`Rule`](crate::Rule).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct OperationSet(u8);
 

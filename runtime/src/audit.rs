@@ -2,7 +2,7 @@
 //!
 //! Events go to `tracing` under the target [`TARGET`], so an embedder chooses with a subscriber where
 //! they are kept and in which form. Every event has the field `event`; capabilities are named by their
-//! [`CapId`](crate::CapId) (`id`, `parent`), with the `label` under which they were granted, and vats by
+//! [`CapId`] (`id`, `parent`), with the `label` under which they were granted, and vats by
 //! their number (`vat`). Reading and writing are at level `TRACE`, everything else at `INFO`.
 
 use refcap_abi::{ErrorCode, Kind};
