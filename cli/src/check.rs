@@ -6,6 +6,7 @@ use clap::Args;
 use refcap_authority::{Query, Rules};
 
 use crate::failure::{Code, Failure};
+use crate::output;
 
 /// Ask what a set of rules says of one operation, and why.
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ impl Check {
             )
         })?;
         let explanation = rules.explain(&query);
-        println!("{explanation}");
+        output::show(format_args!("{explanation}\n"))?;
         Ok(if explanation.is_allowed() {
             ExitCode::SUCCESS
         } else {

@@ -7,7 +7,7 @@ use clap::Args;
 use refcap::{Inspection, inspect};
 
 use crate::failure::{Failure, gate_code};
-use crate::module;
+use crate::{module, output};
 
 /// Show what a program asks for, what it can call, and whether it may be loaded.
 ///
@@ -28,7 +28,7 @@ Exits with 0 if the load gate would load the module, else with the code that `re
 impl Inspect {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let inspection = inspect(&module::read(&self.module)?);
-        print!("{}", render(&inspection));
+        output::show(render(&inspection))?;
         Ok(match inspection.refusals.first() {
             None => ExitCode::SUCCESS,
             Some(refusal) => gate_code(refusal).into(),
@@ -58,7 +58,7 @@ fn render(inspection: &Inspection) -> String {
         } else {
             "required"
         };
-        format!("{:<16} {:<10} {need}", endowment.name, endowment.kind)
+        format!("{:<16} {:<10} {need}", endowment.name, endowment.kind.name())
     });
     section(
         "Endowments (grant each with --grant NAME=RULES):",

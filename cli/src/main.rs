@@ -7,6 +7,7 @@ mod check;
 mod failure;
 mod inspect;
 mod module;
+mod output;
 mod run;
 
 use std::process::ExitCode;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         Command::Check(check) => check.run(),
     };
     result.unwrap_or_else(|failure: Failure| {
-        eprintln!("refcap: {failure}");
+        output::tell(format_args!("refcap: {failure}"));
         failure.code().into()
     })
 }

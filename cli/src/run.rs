@@ -8,7 +8,7 @@ use clap::Args;
 use refcap::{Authority, Capability, Input, Limits, Output, Program, Rules, Runtime, ambient_authority};
 
 use crate::failure::{Code, Failure, TABLE};
-use crate::{audit, module};
+use crate::{audit, module, output};
 
 /// Run a program with exactly the capabilities that it is granted.
 ///
@@ -122,7 +122,7 @@ impl Run {
         executor.shutdown_background();
         let exit = exit?;
         if let Some(report) = exit.report {
-            eprintln!("{report}");
+            output::tell(report);
         }
         Ok(exit_code(exit.code))
     }

@@ -6,8 +6,11 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod attacks;
+mod cli;
 mod connect;
 mod embedder;
+mod examples;
+mod gate;
 mod host_functions;
 mod limits;
 mod revoke;

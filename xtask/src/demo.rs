@@ -19,7 +19,7 @@ pub(crate) struct Demo {}
 impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
         Guests {}.run()?;
-        build_programs()?;
+        build_programs(&[])?;
         let guest = root().join("target/guests/release/demo.wasm");
         let host = program("examples/demo");
         run(Command::new(host).current_dir(root()).arg(guest))

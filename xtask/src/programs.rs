@@ -7,12 +7,14 @@ use anyhow::Result;
 
 use crate::run::{cargo, root, run};
 
-/// Builds the `refcap` command and the host examples.
+/// Builds the `refcap` command and the host examples, with cargo's arguments for a profile, if any.
 ///
 /// The whole workspace at once, as the tests are built: cargo gives the packages that are built together
 /// one set of features, so a smaller choice would compile the engine a second time.
-pub(crate) fn build_programs() -> Result<()> {
-    run(cargo().args(["build", "--workspace", "--bins", "--examples"]))
+pub(crate) fn build_programs(profile: &[&String]) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--bins", "--examples"]);
+    run(build.args(profile))
 }
 
 /// Where a program is once it is built: `refcap`, or `examples/NAME`.

@@ -18,8 +18,8 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(&self) -> Result<()> {
         Guests {}.run()?;
-        // Tests of the command run it, and cargo builds a program for the tests of its own package only.
-        build_programs()?;
+        // The tests run the command and the demo, which `cargo test` builds only for their own packages.
+        build_programs(&profile(&self.arguments))?;
         if self.arguments.is_empty() {
             // The examples' own tests, natively.
             let mut test = cargo();
@@ -41,6 +41,21 @@ impl Test {
     }
 }
 
+/// Those of cargo's arguments that say with which profile to build.
+fn profile(arguments: &[String]) -> Vec<&String> {
+    let mut profile = Vec::new();
+    let mut of_cargo = arguments.iter().take_while(|argument| *argument != "--");
+    while let Some(argument) = of_cargo.next() {
+        if argument == "--release" || argument == "-r" || argument.starts_with("--profile=") {
+            profile.push(argument);
+        } else if argument == "--profile" {
+            profile.push(argument);
+            profile.extend(of_cargo.next());
+        }
+    }
+    profile
+}
+
 /// Whether cargo's arguments say which packages to test: `--workspace` would override them.
 fn selects_packages(arguments: &[String]) -> bool {
     let of_cargo = arguments.iter().take_while(|argument| *argument != "--");
@@ -53,9 +68,28 @@ fn selects_packages(arguments: &[String]) -> bool {
 mod tests {
     use super::*;
 
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn programs_are_built_with_the_profile_of_the_tests() {
+        let profile = |text: &str| {
+            profile(&words(text))
+                .into_iter()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(profile("--release name"), "--release");
+        assert_eq!(profile("-p refcap --profile bench name"), "--profile bench");
+        assert_eq!(profile("--profile=bench -- --release"), "--profile=bench");
+        assert_eq!(profile("name"), "");
+    }
+
     #[test]
     fn packages_are_selected_by_their_option_only() {
-        let selects = |text: &str| selects_packages(&text.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let selects = |text: &str| selects_packages(&words(text));
         assert!(selects("-p refcap name"));
         assert!(selects("--package=refcap"));
         assert!(!selects("name -- -p"));

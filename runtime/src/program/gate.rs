@@ -220,7 +220,10 @@ fn look(bytes: &[u8], inspection: &mut Inspection) -> Result<(), Refusal> {
             }
             Payload::CustomSection(section) if section.name() == ENDOWMENT_SECTION => {
                 sections += 1;
-                inspection.endowments = endowment::decode(section.data())?;
+                match endowment::decode(section.data()) {
+                    Ok(endowments) => inspection.endowments = endowments,
+                    Err(error) => inspection.refusals.push(error.into()),
+                }
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod commands;
 mod puppet;
 pub(crate) mod servers;
 

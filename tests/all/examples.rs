@@ -1,0 +1,308 @@
+//! The examples do what they say, as release and as debug builds.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use refcap::{Captured, Exit, Limits, Output, Program};
+
+use crate::support::commands::{self, Outcome, Scratch, built, guest, refcap};
+use crate::support::servers::{self, Silent};
+use crate::support::{SOON, engine, net, program, soon};
+
+const PROFILES: [&str; 2] = ["release", "debug"];
+
+/// A web server for the files in a folder, with which nothing here has anything in common.
+struct WebServer {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl WebServer {
+    /// `None` where there is no Python, which is said.
+    fn start(folder: &str) -> Option<WebServer> {
+        let child = Command::new("python3")
+            .args([
+                "-u",
+                "-m",
+                "http.server",
+                "0",
+                "--bind",
+                "127.0.0.1",
+                "--directory",
+                folder,
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!("SKIPPED: this test needs python3 for its web server, and {error}");
+                return None;
+            }
+        };
+        // "Serving HTTP on 127.0.0.1 port 36127 (http://127.0.0.1:36127/) ..."
+        let mut line = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut line).unwrap();
+        let mut words = line.split(' ').skip_while(|word| *word != "port").skip(1);
+        let port = words.next().and_then(|port| port.parse().ok());
+        let port: u16 = port.unwrap_or_else(|| panic!("the web server says {line:?}"));
+        Some(WebServer {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        })
+    }
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the fetch example with the command.
+fn fetch(profile: &str, rules: &str, url: &str) -> Outcome {
+    let guest = guest(profile, "fetch");
+    let grant = format!("net={rules}");
+    refcap([
+        "run".as_ref(),
+        guest.as_os_str(),
+        "--grant".as_ref(),
+        grant.as_ref(),
+        "--".as_ref(),
+        url.as_ref(),
+    ])
+}
+
+/// A MiB that is different each time, and does not compress.
+fn random_page() -> Vec<u8> {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let words = (0..1 << 17).map(|_| RandomState::new().build_hasher().finish());
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+#[test]
+fn fetch_gets_a_large_page_byte_for_byte() {
+    let scratch = Scratch::new("fetch_large");
+    let page = random_page();
+    assert_eq!(page.len(), 1 << 20);
+    scratch.file("page.bin", &page);
+    let Some(server) = WebServer::start(&scratch.path("")) else {
+        return;
+    };
+    let rules = format!("connect tcp {}", server.address);
+    for profile in PROFILES {
+        let fetched = fetch(profile, &rules, &format!("http://{}/page.bin", server.address)).ends_with(0);
+        assert_eq!(fetched.errors, "");
+        assert!(
+            fetched.output == page,
+            "{profile}: {} bytes, other ones",
+            fetched.output.len()
+        );
+    }
+}
+
+#[test]
+fn fetch_says_when_there_is_no_such_page() {
+    let scratch = Scratch::new("fetch_404");
+    let Some(server) = WebServer::start(&scratch.path("")) else {
+        return;
+    };
+    let rules = format!("connect tcp {}", server.address);
+    for profile in PROFILES {
+        let fetched = fetch(profile, &rules, &format!("http://{}/nothing", server.address));
+        let fetched = fetched
+            .ends_with(1)
+            .says(&["the server answered 404", &server.address.to_string()]);
+        assert_eq!(fetched.output, b"");
+    }
+}
+
+#[tokio::test]
+async fn fetch_says_why_an_address_is_out_of_reach() {
+    let server = Silent::start().await;
+    let url = format!("http://{}/", server.address);
+    for profile in PROFILES {
+        let program = load(profile, "fetch");
+        for (rules, why) in [
+            ("", "asks for more than is allowed"),
+            ("connect tcp 127.0.0.1:1", "is not in 1"),
+            ("connect tcp 10.0.0.0/8:*", "127.0.0.1 is not in 10.0.0.0/8"),
+            ("connect tcp *:*; except loopback", "127.0.0.1"),
+            ("connect udp 127.0.0.1:*", "protocol tcp is not in udp"),
+            ("listen tcp 127.0.0.1:*", "operation connect is not in listen"),
+        ] {
+            let (exit, output, errors) = soon(run(&program, rules, &[&url])).await;
+            assert_eq!((exit.code, output.as_str()), (1, ""), "{rules}");
+            assert!(errors.contains(why), "{rules}: {errors}");
+        }
+    }
+    assert_eq!(server.visits(), 0);
+}
+
+#[test]
+fn fetch_says_what_is_wrong_with_its_arguments() {
+    for (url, why) in [
+        ("https://127.0.0.1/", "only http:// URLs are supported"),
+        ("http://example.com/", "is not an IP address"),
+        ("http://127.0.0.1:1/a b", "must be percent-encoded"),
+    ] {
+        fetch("release", "connect tcp 127.0.0.1:1", url)
+            .ends_with(1)
+            .says(&[why]);
+    }
+    let guest = guest("release", "fetch");
+    refcap([
+        "run".as_ref(),
+        guest.as_os_str(),
+        "--grant".as_ref(),
+        "net=".as_ref(),
+    ])
+    .ends_with(1)
+    .says(&["usage: fetch http://ADDRESS"]);
+}
+
+/// Runs a guest through the embedding API, as its own program would be called with these arguments.
+async fn run(program: &Program, rules: &str, arguments: &[&str]) -> (Exit, String, String) {
+    let grant = net(rules);
+    let (output, errors) = (Captured::new(1 << 20), Captured::new(1 << 20));
+    let vat = program
+        .vat()
+        .grant("net", &grant)
+        .args(["guest"].iter().chain(arguments).copied())
+        .limits(Limits::default().wall_time(SOON))
+        .stdout(Output::Capture(output.clone()))
+        .stderr(Output::Capture(errors.clone()));
+    let mut vat = vat.start().await.unwrap();
+    let exit = vat.run().await.unwrap();
+    assert_eq!(vat.handle().sockets(), 0, "a connection outlives what used it");
+    (exit, output.text(), errors.text())
+}
+
+fn load(profile: &str, name: &str) -> Program {
+    let bytes = fs::read(guest(profile, name)).unwrap();
+    Program::load(engine(), &bytes).unwrap_or_else(|error| panic!("{profile}/{name}: {error}"))
+}
+
+#[tokio::test]
+async fn hand_over_lends_a_part_and_takes_it_back() {
+    let mut server = Silent::start().await;
+    let address = server.address.to_string();
+    for (profile, visits) in PROFILES.into_iter().zip([2, 4]) {
+        let program = load(profile, "hand-over");
+        let (exit, output, errors) = soon(run(&program, "connect tcp 127.0.0.1:*", &[&address])).await;
+        assert_eq!((exit.code, errors.as_str()), (0, ""), "{profile}: {output}");
+        let lines = [
+            "main: I hold `connect tcp 127.0.0.1:*`".to_owned(),
+            format!("main: I lend the plugin `connect tcp {address}`"),
+            format!("plugin: connected to {address}"),
+            format!("plugin: only everything: `connect tcp {address}`"),
+            "main: I revoked what I lent; 2 capabilities ended".to_owned(),
+            "plugin: reading from my connection: ".to_owned(),
+            format!("plugin: another connection to {address}: "),
+            format!("main: I can still reach {address} myself"),
+        ];
+        in_order(&output, &lines);
+        for elsewhere in ["127.0.0.1:1", "10.0.0.1:80", "169.254.169.254:80"] {
+            assert!(
+                output.contains(&format!("no rule allows connect tcp {elsewhere}")),
+                "{output}"
+            );
+        }
+        // The plugin's connection, and that of main.
+        server.next().await;
+        server.next().await;
+        assert_eq!(server.visits(), visits);
+    }
+}
+
+/// Checks that lines begin so, one after the other, with any lines between them.
+#[track_caller]
+fn in_order(text: &str, beginnings: &[impl AsRef<str>]) {
+    let mut lines = text.lines();
+    for beginning in beginnings {
+        let beginning = beginning.as_ref();
+        assert!(
+            lines.any(|line| line.starts_with(beginning)),
+            "no line begins with `{beginning}`, or not in this order:\n{text}"
+        );
+    }
+}
+
+/// The example without the SDK, for a server at another port than 7.
+fn locals(port: u16) -> String {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    let source =
+        SOURCE.get_or_init(|| fs::read_to_string(commands::root().join("examples/wat/locals.wat")).unwrap());
+    let [high, low] = port.to_be_bytes();
+    // The address, both ends of the range of ports in the rule, and the comment that says so.
+    assert_eq!(source.matches(r#""\00\07""#).count(), 4);
+    source.replace(r#""\00\07""#, &format!(r#""\{high:02x}\{low:02x}""#))
+}
+
+#[tokio::test]
+async fn a_guest_whose_references_are_locals_talks_to_a_server() {
+    let server = servers::echo().await;
+    let guest = program(&locals(server.port()));
+    let (exit, ..) = soon(run(&guest, "connect tcp 127.0.0.1:*", &[])).await;
+    assert_eq!(exit.code, 0);
+    // It says in which step it failed: the derived network has nothing in it, or nobody is there.
+    let (exit, ..) = soon(run(&guest, "connect tcp 127.0.0.1:1", &[])).await;
+    assert_eq!(exit.code, 2);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let guest = program(&locals(nobody.port()));
+    let (exit, ..) = soon(run(&guest, "connect tcp 127.0.0.1:*", &[])).await;
+    assert_eq!(exit.code, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_runs_an_example_in_text_form() {
+    let server = servers::echo().await;
+    let scratch = Scratch::new("locals");
+    let module = scratch.file("locals.wat", locals(server.port()));
+    let outcome = refcap(["run", &module, "--grant", "net=connect tcp 127.0.0.1:*"]).ends_with(0);
+    assert_eq!((outcome.text(), outcome.errors.as_str()), ("", ""));
+    refcap(["run", &module, "--grant", "net="]).ends_with(2);
+}
+
+/// Runs the host side of the demo.
+fn demo(guest: &Path) -> Outcome {
+    let host = built("examples/demo");
+    commands::outcome(Command::new(host).arg(guest))
+}
+
+#[test]
+fn the_demo_shows_each_step_in_order() {
+    for profile in PROFILES {
+        let shown = demo(&guest(profile, "demo")).ends_with(0);
+        in_order(
+            shown.text(),
+            &["granted ", "derived ", "allowed ", "refused ", "revoked "],
+        );
+        let shown = shown.shows(&[
+            "says \"hello from the server\"",
+            "refused   no rule allows connect tcp 127.0.0.1:",
+            "in the middle of a read from 127.0.0.1:",
+            "by the host: ",
+            "the server that nobody may reach was reached 0 times",
+            "it ended with 0",
+        ]);
+        assert_eq!(shown.errors, "");
+    }
+}
+
+#[test]
+fn the_demo_says_what_it_needs() {
+    commands::outcome(&mut Command::new(built("examples/demo")))
+        .ends_with(1)
+        .says(&["cargo xtask demo"]);
+    demo(Path::new("no/such/guest.wasm"))
+        .ends_with(1)
+        .says(&["cannot read the guest no/such/guest.wasm"]);
+}
