@@ -21,10 +21,22 @@ use failure::{Code, Failure};
 /// A program reaches nothing that it was not granted. What it may do with the network is said in rules,
 /// such as `connect tcp 10.0.0.0/8:443`.
 #[derive(Debug, Parser)]
-#[command(name = "refcap", version, after_help = failure::TABLE)]
+#[command(name = "refcap", version, after_help = EXAMPLES, after_long_help = long_help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  refcap inspect app.wasm
+  refcap run app.wasm --grant net='connect tcp 127.0.0.1:7777'
+  refcap check 'connect tcp 10.0.0.0/8:443' connect tcp 10.1.2.3:443
+
+`refcap help COMMAND` says more, and `refcap --help` lists the exit codes.";
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{}", failure::TABLE)
 }
 
 #[derive(Debug, Subcommand)]

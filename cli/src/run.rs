@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use refcap::{Authority, Capability, Input, Limits, Output, Program, Rules, Runtime, ambient_authority};
 
+use crate::audit::AuditLog;
 use crate::failure::{Code, Failure, TABLE};
-use crate::{audit, module, output};
+use crate::{module, output};
 
 /// Run a program with exactly the capabilities that it is granted.
 ///
@@ -71,9 +72,10 @@ fn long_help() -> String {
 
 impl Run {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        if let Some(path) = &self.audit {
-            audit::start(path, self.audit_reads)?;
-        }
+        let log = match &self.audit {
+            Some(path) => Some(AuditLog::start(path, self.audit_reads)?),
+            None => None,
+        };
         let grants = self
             .grants
             .iter()
@@ -120,6 +122,8 @@ impl Run {
         });
         // A guest that was stopped may have left a thread waiting for standard input; don't wait for it.
         executor.shutdown_background();
+        // What a program did is worth more than how it ended.
+        log.as_ref().map_or(Ok(()), AuditLog::check)?;
         let exit = exit?;
         if let Some(report) = exit.report {
             output::tell(report);

@@ -456,7 +456,15 @@ fn a_start_function_that_traps_is_not_run() {
 
 #[test]
 fn the_exit_code_of_a_guest_passes_through() {
-    for (code, passed) in [(0, 0), (1, 1), (7, 7), (125, 125)] {
+    for (code, passed) in [
+        (0, 0),
+        (1, 1),
+        (7, 7),
+        (125, 125),
+        (126, 126),
+        (200, 200),
+        (255, 255),
+    ] {
         let outcome = run("exit", &exits_with("", &format!("(i32.const {code})")), &[]).ends_with(passed);
         assert_eq!((outcome.text(), outcome.errors.as_str()), ("", ""));
     }
@@ -516,6 +524,18 @@ fn the_guest_sees_no_file() {
         );
         run("files", &exits_with(open, &call), &[]).ends_with(BADF);
     }
+}
+
+// It once ran on as if nothing was, and what the program did was nowhere.
+#[test]
+fn an_audit_log_that_cannot_be_kept_is_a_failure() {
+    if !std::path::Path::new("/dev/full").exists() {
+        eprintln!("skipped: this system has no /dev/full");
+        return;
+    }
+    run("full", ASKS, &["--grant", "net=", "--audit", "/dev/full"])
+        .ends_with(202)
+        .says(&["the audit log", "/dev/full", "incomplete"]);
 }
 
 /// The lines of an audit log, as JSON.

@@ -25,6 +25,16 @@ async fn capabilities_are_limited_and_closing_makes_room() {
     );
 }
 
+#[tokio::test]
+async fn endowments_count_as_capabilities() {
+    let limits = Limits::default().capabilities(0);
+    let error = Puppet::try_start(&net(RULES), limits)
+        .await
+        .err()
+        .expect("one is too many");
+    assert!(error.to_string().contains("0 live capabilities"), "{error}");
+}
+
 // A guest that drops its references without closing them makes garbage, not a leak. (Attack class 26:
 // garbage capabilities exhaust descriptors.)
 #[tokio::test]

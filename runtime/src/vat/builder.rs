@@ -240,8 +240,14 @@ async fn give(
     let take = instance
         .get_typed_func::<Option<Rooted<ExternRef>>, i32>(&mut *store, GRANT_EXPORT)
         .map_err(|error| not_taken(error.to_string()))?;
+    let limit = store.data().limits.capabilities;
     let key = match grant {
         None => None,
+        Some(_) if store.data().mailbox.capabilities() >= limit => {
+            return Err(not_taken(format!(
+                "the limit of {limit} live capabilities is reached"
+            )));
+        }
         Some(grant) => Some(
             store
                 .data_mut()
