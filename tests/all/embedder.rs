@@ -6,7 +6,7 @@ use refcap::{Capability, CapabilityInfo, ErrorCode, Kind, StartError, ambient_au
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::servers::Silent;
-use crate::support::{Puppet, authority, net, program, soon};
+use crate::support::{Puppet, authority, is_alone, net, program, soon};
 
 #[tokio::test]
 async fn the_lineage_shows_who_holds_what() {
@@ -173,8 +173,19 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-#[tokio::test]
-async fn the_audit_log_tells_the_whole_story() {
+// Alone: what `tracing` remembers of who listens is shared by all threads of a process.
+#[test]
+fn the_audit_log_tells_the_whole_story() {
+    if is_alone("embedder::the_audit_log_tells_the_whole_story", &[]) {
+        let executor = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        executor.block_on(tell_a_story());
+    }
+}
+
+async fn tell_a_story() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .json()

@@ -1,18 +1,14 @@
 //! Very deep and very wide lineages, and what is left of them.
 
-use std::process::Command;
-
 use refcap::Limits;
 use refcap_authority::Rules;
 
-use crate::support::{Puppet, net};
+use crate::support::{Puppet, is_alone, net};
 
 const COUNT: i32 = 100_000;
 const WARM_UP: i32 = 1_000;
 /// The first slot behind the puppet's own, where the guest keeps what it makes.
 const FIRST_KEPT: i32 = 16;
-/// Set in the child process, which has the machine's memory figures to itself.
-const ALONE: &str = "REFCAP_TEST_ALONE";
 
 /// Settings of glibc's allocator; other systems pay no attention to them.
 const RETURN_MEMORY: &str = "glibc.malloc.mxfast=0:glibc.malloc.tcache_count=0:\
@@ -29,35 +25,28 @@ fn wide_limits() -> Limits {
 
 #[test]
 fn a_hundred_thousand_derivations_deep_or_wide_are_revoked_and_leave_nothing() {
-    if std::env::var_os(ALONE).is_some() {
-        // A stack that any recursion over the lineage would overflow.
-        let run = || {
-            let executor = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            executor.block_on(derive_and_revoke());
-        };
-        let thread = std::thread::Builder::new()
-            .stack_size(512 << 10)
-            .spawn(run)
-            .unwrap();
-        return thread.join().unwrap();
-    }
     let name = "scale::a_hundred_thousand_derivations_deep_or_wide_are_revoked_and_leave_nothing";
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
-        .env(ALONE, "1")
-        // The C library keeps freed blocks for later use. What is asked here is whether they are freed,
-        // so it is told to give them back.
-        .env("MALLOC_ARENA_MAX", "1")
-        .env("GLIBC_TUNABLES", RETURN_MEMORY)
-        .output()
+    // The C library keeps freed blocks for later use. What is asked here is whether they are freed, so it
+    // is told to give them back.
+    if !is_alone(
+        name,
+        &[("MALLOC_ARENA_MAX", "1"), ("GLIBC_TUNABLES", RETURN_MEMORY)],
+    ) {
+        return;
+    }
+    // A stack that any recursion over the lineage would overflow.
+    let run = || {
+        let executor = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        executor.block_on(derive_and_revoke());
+    };
+    let thread = std::thread::Builder::new()
+        .stack_size(512 << 10)
+        .spawn(run)
         .unwrap();
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    println!("{text}");
-    assert!(output.status.success(), "{text}");
+    thread.join().unwrap();
 }
 
 async fn derive_and_revoke() {

@@ -249,3 +249,55 @@ pub(super) fn refusal(error: &io::Error) -> Refusal {
         _ => Refusal::new(code, error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::capability::mailbox::Mailbox;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    async fn server() -> (TcpListener, TcpDoor) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let permit = SocketPermit::take(&Mailbox::new(), 1).unwrap();
+        let door = TcpDoor::new(None, listener.local_addr().unwrap(), permit);
+        (listener, door)
+    }
+
+    #[tokio::test]
+    async fn a_door_that_is_severed_first_sends_not_even_a_first_packet() {
+        let (listener, door) = server().await;
+        door.sever();
+        let refused = door
+            .connect(TcpSocket::new_v4().unwrap(), LONG)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::Revoked);
+        let visit = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(visit.is_err(), "somebody came: {visit:?}");
+    }
+
+    #[tokio::test]
+    async fn what_had_arrived_before_is_not_read_after() {
+        let (listener, door) = server().await;
+        door.connect(TcpSocket::new_v4().unwrap(), LONG).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        peer.write_all(b"late").await.unwrap();
+        assert_eq!(door.wait(Interest::Read, None).await.unwrap(), Interest::Read);
+        door.sever();
+        assert_eq!(door.try_read(&mut [0; 4]).unwrap_err().code(), ErrorCode::Revoked);
+        assert_eq!(door.try_write(b"more").unwrap_err().code(), ErrorCode::Revoked);
+        assert_eq!(
+            door.wait(Interest::Either, None).await.unwrap_err().code(),
+            ErrorCode::Revoked
+        );
+        assert_eq!(
+            door.shutdown(Shutdown::Both).unwrap_err().code(),
+            ErrorCode::Revoked
+        );
+        assert_eq!(door.local_address().unwrap_err().code(), ErrorCode::Revoked);
+    }
+}

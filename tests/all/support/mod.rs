@@ -1,5 +1,6 @@
 //! What the tests share.
 
+mod alone;
 pub(crate) mod commands;
 mod puppet;
 pub(crate) mod servers;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use refcap::{Authority, Capability, Program, Runtime, ambient_authority};
 
+pub(crate) use alone::is_alone;
 pub(crate) use puppet::{ANSWERS, Puppet, puppet_source};
 
 /// The one engine of the test process.
