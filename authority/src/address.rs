@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
+
 /// The first address of ::ffff:0:0/96, whose addresses all have an IPv4 spelling.
 pub(crate) const MAPPED_FIRST: u128 = 0xffff_0000_0000;
 /// The first address behind that block.
@@ -196,6 +198,17 @@ impl IpRange {
     }
 }
 
+/// The addresses of a network. Host bits that are set in it are not looked at: `10.1.2.3/8` is the network
+/// `10.0.0.0/8`, as it is for that crate.
+impl From<IpNet> for IpRange {
+    fn from(network: IpNet) -> IpRange {
+        let network = network.trunc();
+        // The ends of a network are of one family and in order.
+        IpRange::new(network.network(), network.broadcast())
+            .unwrap_or_else(|| IpRange::single(network.addr()))
+    }
+}
+
 /// The address with every bit behind the first `length` cleared.
 pub(crate) fn mask(address: IpAddr, length: u8) -> IpAddr {
     match address {
@@ -318,5 +331,26 @@ mod tests {
         let across = IpRange::new(ip("::ffff:1.2.3.4"), ip("::2:0:0:0")).unwrap();
         assert_eq!(across.to_string(), "[::1:0:0:0-::2:0:0:0]");
         assert!(across.contains(ip("::1:0:0:5")) && !across.contains(ip("1.2.3.5")));
+    }
+
+    #[test]
+    fn networks_are_ranges() {
+        for (network, first, last) in [
+            ("10.1.2.3/8", "10.0.0.0", "10.255.255.255"),
+            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
+            ("192.0.2.1/32", "192.0.2.1", "192.0.2.1"),
+            (
+                "2001:db8::1/32",
+                "2001:db8::",
+                "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
+            ("::ffff:10.0.0.0/104", "10.0.0.0", "10.255.255.255"),
+        ] {
+            let range = IpRange::from(network.parse::<IpNet>().unwrap());
+            assert_eq!(
+                (range.first(), range.last()),
+                (first.parse().unwrap(), last.parse().unwrap())
+            );
+        }
     }
 }

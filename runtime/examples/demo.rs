@@ -82,10 +82,15 @@ async fn main() -> Result<()> {
             "          the server saw its connection close {:?} after the revoke",
             start.elapsed()
         ));
-        anyhow::Ok(())
+        anyhow::Ok(start)
     });
     let exit = vat.run().await?;
-    host.await??;
+    let ended = Instant::now();
+    let revoked = host.await??;
+    let delay = ended.duration_since(revoked);
+    say(&format!(
+        "          the guest was told, and had ended, {delay:?} after the revoke"
+    ));
 
     let visits = intruders.load(Ordering::SeqCst);
     say(&format!(
