@@ -33,6 +33,13 @@ async fn endowments_count_as_capabilities() {
         .err()
         .expect("one is too many");
     assert!(error.to_string().contains("0 live capabilities"), "{error}");
+    // It once said that the grant was revoked.
+    let limits = Limits::default().depth(0);
+    let error = Puppet::try_start(&net(RULES), limits)
+        .await
+        .err()
+        .expect("one is too deep");
+    assert!(error.to_string().contains("0 derivations in a row"), "{error}");
 }
 
 // A guest that drops its references without closing them makes garbage, not a leak. (Attack class 26:

@@ -83,6 +83,8 @@ impl Entry {
 pub(crate) struct CapTable {
     mailbox: Arc<Mailbox>,
     bounds: Bounds,
+    /// The most capabilities that the vat may have.
+    limit: usize,
     entries: Register<Entry>,
 }
 
@@ -93,6 +95,8 @@ pub(crate) enum NoBirth {
     Revoked,
     /// The parent was narrowed since; read the letters and look again.
     Stale,
+    /// The vat would have more capabilities than this.
+    Capabilities(usize),
     /// The chain of derivations would be longer than this.
     Depth(u32),
     /// The parent would have more children than this.
@@ -100,16 +104,25 @@ pub(crate) enum NoBirth {
 }
 
 impl CapTable {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, bounds: Bounds) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, bounds: Bounds, limit: usize) -> Self {
         CapTable {
             mailbox,
             bounds,
+            limit,
             entries: Register::default(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether the vat may have `count` more capabilities.
+    pub(crate) fn room_for(&self, count: usize) -> Result<(), NoBirth> {
+        if self.mailbox.capabilities() + count > self.limit {
+            return Err(NoBirth::Capabilities(self.limit));
+        }
+        Ok(())
     }
 
     /// Looks a capability up. One that is not there was revoked: a closed one is marked on the reference
@@ -172,6 +185,7 @@ impl CapTable {
         label: Arc<str>,
         object: Object,
     ) -> Result<Key<Entry>, NoBirth> {
+        self.room_for(1)?;
         let kind = object.kind();
         let birth = Birth {
             id: CapId::next(),
@@ -286,12 +300,13 @@ mod tests {
     use super::*;
     use crate::ambient::ambient_authority;
 
+    const BOUNDS: Bounds = Bounds {
+        depth: 10,
+        fan_out: 10,
+    };
+
     fn table() -> CapTable {
-        let bounds = Bounds {
-            depth: 10,
-            fan_out: 10,
-        };
-        CapTable::new(Mailbox::new(), bounds)
+        CapTable::new(Mailbox::new(), BOUNDS, 10)
     }
 
     // Letters once were posted after the lineage was unlocked. Two narrowings then could arrive in the
@@ -364,12 +379,8 @@ mod tests {
             target: None,
             socket: Some(slow.clone()),
         };
-        let bounds = Bounds {
-            depth: 10,
-            fan_out: 10,
-        };
         net.tree()
-            .derive(net.node(), None, bounds, birth, Holder::Host)
+            .derive(net.node(), None, BOUNDS, birth, Holder::Host)
             .unwrap();
         let first = std::thread::spawn({
             let net = net.clone();

@@ -77,7 +77,7 @@ fn derive(call: &mut Call<'_>, narrow: impl Fn(&Authority, &Rules) -> Result<Aut
         match call.state_mut().table.derive(parent, Object::Net(authority)) {
             Ok(net) => return Ok(Outcome::One(net)),
             Err(NoBirth::Stale) => call.state_mut().read_letters(),
-            Err(barren) => return Err(no_birth(barren).into()),
+            Err(barren) => return Err(Refusal::from(barren).into()),
         }
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn revocable(call: &mut Call<'_>) -> Reply {
                 call.state_mut().read_letters();
                 call.state().table.get(parent)?.net()?;
             }
-            Err(barren) => return Err(no_birth(barren).into()),
+            Err(barren) => return Err(Refusal::from(barren).into()),
         }
     }
 }
@@ -139,7 +139,7 @@ pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
         Ok(stream) => stream,
         // Narrowed since the check: the guest can ask again, and will be told what is allowed now.
         Err(NoBirth::Stale) => return Err(denied_now(call, net, &door)),
-        Err(barren) => return Err(no_birth(barren).into()),
+        Err(barren) => return Err(Refusal::from(barren).into()),
     };
     let connected = door.connect(socket, timeout).await;
     if call.state().has_letters() {
@@ -217,21 +217,9 @@ pub(super) fn describe(call: &mut Call<'_>) -> Reply {
 /// Makes sure that the vat may have `count` more capabilities. If it seems not, the collector gets a
 /// chance to find some that the guest has dropped without closing.
 pub(super) fn make_room(call: &mut Call<'_>, count: usize) -> Result<(), Failure> {
-    let limit = call.state().limits.capabilities;
-    let is_full = |call: &Call<'_>| call.state().mailbox.capabilities() + count > limit;
-    if is_full(call) {
+    if call.state().table.room_for(count).is_err() {
         call.collect()?;
-        if is_full(call) {
-            return Err(Refusal::limit(format_args!("{limit} live capabilities")).into());
-        }
+        call.state().table.room_for(count).map_err(Refusal::from)?;
     }
     Ok(())
-}
-
-pub(super) fn no_birth(barren: NoBirth) -> Refusal {
-    match barren {
-        NoBirth::Revoked | NoBirth::Stale => ErrorCode::Revoked.into(),
-        NoBirth::Depth(limit) => Refusal::limit(format_args!("{limit} derivations in a row")),
-        NoBirth::FanOut(limit) => Refusal::limit(format_args!("{limit} capabilities derived from one")),
-    }
 }

@@ -3,7 +3,7 @@
 use refcap_abi::{ErrorCode, endowment};
 
 use super::memory::{Span, copy_in};
-use super::net::{make_room, no_birth};
+use super::net::make_room;
 use crate::limits::REPORT_BYTES;
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::Refusal;
@@ -31,7 +31,7 @@ pub(super) fn grant_take(call: &mut Call<'_>) -> Reply {
                 // The guest may make room and ask again.
                 call.state().mailbox.leave(&name, grant);
             }
-            Err(no_birth(barren).into())
+            Err(Refusal::from(barren).into())
         }
     }
 }

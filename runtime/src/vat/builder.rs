@@ -8,8 +8,9 @@ use thiserror::Error;
 use wasmtime::{ExternRef, Instance, RootScope, Rooted, Store, UpdateDeadline};
 
 use super::stdio::World;
-use super::{Input, Output, RunError, Vat, VatState, within};
+use super::{Input, Output, Refusal, RunError, Vat, VatState, within};
 use crate::capability::Capability;
+use crate::capability::table::NoBirth;
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::references::{Ordinary, Passage};
@@ -240,22 +241,12 @@ async fn give(
     let take = instance
         .get_typed_func::<Option<Rooted<ExternRef>>, i32>(&mut *store, GRANT_EXPORT)
         .map_err(|error| not_taken(error.to_string()))?;
-    let limit = store.data().limits.capabilities;
-    let key = match grant {
-        None => None,
-        Some(_) if store.data().mailbox.capabilities() >= limit => {
-            return Err(not_taken(format!(
-                "the limit of {limit} live capabilities is reached"
-            )));
-        }
-        Some(grant) => Some(
-            store
-                .data_mut()
-                .table
-                .accept(name, grant)
-                .map_err(|_| StartError::Revoked(name.clone()))?,
-        ),
+    let accept = |grant| match store.data_mut().table.accept(name, grant) {
+        Ok(key) => Ok(key),
+        Err(NoBirth::Revoked | NoBirth::Stale) => Err(StartError::Revoked(name.clone())),
+        Err(limit) => Err(not_taken(Refusal::from(limit).to_string())),
     };
+    let key = grant.map(accept).transpose()?;
     let mut scope = RootScope::new(&mut *store);
     let reference = match key {
         None => None,

@@ -12,7 +12,7 @@ use crate::audit;
 use crate::capability::CapId;
 use crate::capability::lineage::Bounds;
 use crate::capability::mailbox::{Mailbox, SocketPermit};
-use crate::capability::table::CapTable;
+use crate::capability::table::{CapTable, NoBirth};
 use crate::limits::{Limits, Meter};
 
 /// Reads and writes that a guest may do in a row before it must wait once, so that others have their
@@ -43,7 +43,7 @@ impl VatState {
             fan_out: limits.fan_out,
         };
         VatState {
-            table: CapTable::new(mailbox.clone(), bounds),
+            table: CapTable::new(mailbox.clone(), bounds, limits.capabilities),
             mailbox,
             meter: Meter::new(&limits),
             limits,
@@ -171,6 +171,17 @@ impl From<ErrorCode> for Refusal {
         Refusal {
             code,
             why: Why::Plain,
+        }
+    }
+}
+
+impl From<NoBirth> for Refusal {
+    fn from(no_birth: NoBirth) -> Self {
+        match no_birth {
+            NoBirth::Revoked | NoBirth::Stale => ErrorCode::Revoked.into(),
+            NoBirth::Capabilities(limit) => Refusal::limit(format_args!("{limit} live capabilities")),
+            NoBirth::Depth(limit) => Refusal::limit(format_args!("{limit} derivations in a row")),
+            NoBirth::FanOut(limit) => Refusal::limit(format_args!("{limit} capabilities derived from one")),
         }
     }
 }
