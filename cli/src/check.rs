@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use refcap_authority::{Query, Rules};
+use refcap_authority::Query;
 
 use crate::failure::{Code, Failure};
-use crate::output;
+use crate::{output, rules};
 
 /// Ask what a set of rules says of one operation, and why.
 #[derive(Debug, Args)]
@@ -31,21 +31,8 @@ Exits with 0 if it is allowed and with 1 if it is denied.";
 
 impl Check {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let text = match self.rules.strip_prefix('@') {
-            None => self.rules.clone(),
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(
-                    Code::File,
-                    format_args!("cannot read the rules in {path}: {error}"),
-                )
-            })?,
-        };
-        let rules = Rules::parse(&text).map_err(|error| {
-            Failure::new(
-                Code::Rules,
-                format_args!("the rules are malformed:\n{}", error.render(&text)),
-            )
-        })?;
+        let text = rules::read(&self.rules, "the rules")?;
+        let rules = rules::parse(&text, "the rules")?;
         let question = self.query.join(" ");
         let query: Query = question.parse().map_err(|error: refcap_authority::ParseError| {
             Failure::new(

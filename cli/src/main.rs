@@ -8,6 +8,7 @@ mod failure;
 mod inspect;
 mod module;
 mod output;
+mod rules;
 mod run;
 
 use std::process::ExitCode;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use refcap::{Authority, Capability, Input, Limits, Output, Program, Rules, Runtime, ambient_authority};
+use refcap::{Authority, Capability, Input, Limits, Output, Program, Runtime, ambient_authority};
 
 use crate::audit::AuditLog;
 use crate::failure::{Code, Failure, TABLE};
-use crate::{module, output};
+use crate::{module, output, rules};
 
 /// Run a program with exactly the capabilities that it is granted.
 ///
@@ -158,36 +158,17 @@ fn exit_code(code: i32) -> ExitCode {
 }
 
 fn parse_grant(text: &str) -> Result<(String, Authority), Failure> {
-    let Some((name, rules)) = text.split_once('=') else {
+    let Some((name, argument)) = text.split_once('=') else {
         return Err(Failure::new(
             Code::Usage,
             format_args!("--grant {text} is not NAME=RULES, such as net='connect tcp 10.0.0.0/8:443'"),
         ));
     };
-    let rules = match rules.strip_prefix('@') {
-        None => rules.to_owned(),
-        Some(path) => std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(
-                Code::File,
-                format_args!("cannot read the rules for {name} in {path}: {error}"),
-            )
-        })?,
-    };
-    Ok((
-        name.to_owned(),
-        parse_rules(&rules, &format!("the rules for `{name}`"))?,
-    ))
-}
-
-/// Parses rules; `what` names them in the error, which shows the place.
-pub(crate) fn parse_rules(text: &str, what: &str) -> Result<Authority, Failure> {
-    let rules = Rules::parse(text).map_err(|error| {
-        Failure::new(
-            Code::Rules,
-            format_args!("{what} are malformed:\n{}", error.render(text)),
-        )
-    })?;
-    Authority::from_rules(&rules).map_err(|error| Failure::new(Code::Rules, format_args!("{what}: {error}")))
+    let text = rules::read(argument, &format!("the rules for {name}"))?;
+    let what = format!("the rules for `{name}`");
+    let authority = Authority::from_rules(&rules::parse(&text, &what)?)
+        .map_err(|error| Failure::new(Code::Rules, format_args!("{what}: {error}")))?;
+    Ok((name.to_owned(), authority))
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), Failure> {
