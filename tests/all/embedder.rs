@@ -6,7 +6,7 @@ use refcap::{Capability, CapabilityInfo, ErrorCode, Kind, StartError, ambient_au
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::servers::Silent;
-use crate::support::{Puppet, authority, is_alone, net, program, soon};
+use crate::support::{Puppet, authority, block_on, is_alone, net, program, soon};
 
 #[tokio::test]
 async fn the_lineage_shows_who_holds_what() {
@@ -177,11 +177,7 @@ impl<'a> MakeWriter<'a> for Log {
 #[test]
 fn the_audit_log_tells_the_whole_story() {
     if is_alone("embedder::the_audit_log_tells_the_whole_story", &[]) {
-        let executor = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        executor.block_on(tell_a_story());
+        block_on(tell_a_story());
     }
 }
 

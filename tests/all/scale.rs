@@ -3,7 +3,7 @@
 use refcap::Limits;
 use refcap_authority::Rules;
 
-use crate::support::{Puppet, is_alone, net};
+use crate::support::{Puppet, block_on, is_alone, net};
 
 const COUNT: i32 = 100_000;
 const WARM_UP: i32 = 1_000;
@@ -35,13 +35,7 @@ fn a_hundred_thousand_derivations_deep_or_wide_are_revoked_and_leave_nothing() {
         return;
     }
     // A stack that any recursion over the lineage would overflow.
-    let run = || {
-        let executor = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        executor.block_on(derive_and_revoke());
-    };
+    let run = || block_on(derive_and_revoke());
     let thread = std::thread::Builder::new()
         .stack_size(512 << 10)
         .spawn(run)

@@ -1,22 +1,15 @@
 //! The guest SDK in every kind of build: program and library, both targets, debug and optimised.
 
-use std::path::Path;
-
 use refcap::{Captured, Limits, Output, Program, RunError};
 
+use crate::support::commands::guest;
 use crate::support::{engine, net, servers};
 
 const NAMES: [&str; 4] = ["probe", "probe-unknown", "probe_lib", "probe_lib-unknown"];
 const PROFILES: [&str; 2] = ["release", "debug"];
 
 fn load(profile: &str, name: &str) -> Program {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{profile}/{name}.wasm"));
-    let bytes = std::fs::read(&path).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}; run `cargo xtask test`, which builds the guests",
-            path.display()
-        )
-    });
+    let bytes = std::fs::read(guest(profile, name)).unwrap();
     Program::load(engine(), &bytes).unwrap_or_else(|error| panic!("{profile}/{name}: {error}"))
 }
 
@@ -79,8 +72,7 @@ async fn errors_and_panics_reach_whoever_runs_the_program() {
 
 #[test]
 fn a_guest_imports_only_what_it_uses() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/release/fetch.wasm");
-    let inspection = refcap::inspect(&std::fs::read(path).expect("built by `cargo xtask test`"));
+    let inspection = refcap::inspect(&std::fs::read(guest("release", "fetch")).unwrap());
     let names: Vec<_> = inspection
         .imports
         .iter()

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use refcap::{Capability, ErrorCode};
 use refcap_abi::Kind;
 
-use crate::support::{Puppet, authority, net};
+use crate::support::{Puppet, authority, block_on, net};
 
 /// Slots 1 to 9 of the puppet.
 const SLOTS: usize = 9;
@@ -236,7 +236,7 @@ impl Pair {
                     ports.retain(|port| (first..=last).contains(port));
                     self.model.add(Some(cap), What::Ports(ports))
                 });
-                self.compare(real.map(drop), model.map(drop))?;
+                prop_assert_eq!(real.map(drop), model.map(drop));
                 self.model.slots[to] = model.ok();
             }
             Step::Except { to, from, port } => {
@@ -249,7 +249,7 @@ impl Pair {
                     ports.retain(|&other| other != port);
                     self.model.add(Some(cap), What::Ports(ports))
                 });
-                self.compare(real.map(drop), model.map(drop))?;
+                prop_assert_eq!(real.map(drop), model.map(drop));
                 self.model.slots[to] = model.ok();
             }
             Step::Revocable { net, revoker, from } => {
@@ -259,7 +259,7 @@ impl Pair {
                     let net = self.model.add(Some(cap), What::Ports(ports));
                     (net, self.model.add(Some(cap), What::Revoker(net)))
                 });
-                self.compare(real.map(drop), model.map(drop))?;
+                prop_assert_eq!(real.map(drop), model.map(drop));
                 let (made, revokes) = model.ok().unzip();
                 self.model.slots[net] = made;
                 self.model.slots[revoker] = revokes;
@@ -273,7 +273,7 @@ impl Pair {
                         What::Revoker(target) => Ok(number(self.model.revoke(target))),
                         What::Ports(_) => Err(ErrorCode::WrongKind),
                     });
-                self.compare(real, model)?;
+                prop_assert_eq!(real, model);
             }
             Step::Close { slot } => {
                 let real = self.guest.close(number(slot)).await;
@@ -282,7 +282,7 @@ impl Pair {
                 if let (Some(cap), Ok(_) | Err(ErrorCode::Revoked)) = (self.model.slots[slot], model) {
                     self.model.caps[cap].closed = true;
                 }
-                self.compare(real.map(drop), model.map(drop))?;
+                prop_assert_eq!(real.map(drop), model.map(drop));
             }
             Step::Copy { to, from } => {
                 self.guest.raw("copy", &[number(to), number(from)]).await;
@@ -332,15 +332,6 @@ impl Pair {
         Ok(())
     }
 
-    fn compare<T: PartialEq + std::fmt::Debug>(
-        &self,
-        real: Result<T, ErrorCode>,
-        model: Result<T, ErrorCode>,
-    ) -> Result<(), TestCaseError> {
-        prop_assert_eq!(real, model);
-        Ok(())
-    }
-
     /// Every slot behaves as the model says.
     async fn check(&mut self) -> Result<(), TestCaseError> {
         for slot in 1..=SLOTS {
@@ -361,17 +352,13 @@ impl Pair {
 
 #[test]
 fn the_runtime_does_what_a_simple_model_does() {
-    let executor = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
     let config = Config {
         cases: 150,
         failure_persistence: None,
         ..Config::default()
     };
     let result = TestRunner::new(config).run(&steps(), |steps| {
-        executor.block_on(async {
+        block_on(async {
             let mut pair = Pair::start().await;
             for step in &steps {
                 pair.step(step).await?;

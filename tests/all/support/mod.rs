@@ -34,6 +34,12 @@ pub(crate) fn program(wat: &str) -> Program {
     Program::load(engine(), &bytes).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Runs a future on this thread alone.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    executor.expect("a thread can wait").block_on(future)
+}
+
 /// Long enough for anything that should happen at once, on a loaded machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
