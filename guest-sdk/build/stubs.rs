@@ -22,7 +22,7 @@ pub(crate) fn object() -> Object {
         .zip(0..)
         .map(|(import, index)| stub(import, index))
         .collect();
-    functions.extend([grant(), grow(), size(), clear(), copy(), is_null()]);
+    functions.extend([grant(), grow(), size(), clear(), is_null()]);
     Object {
         imports,
         functions,
@@ -151,13 +151,6 @@ fn size() -> Function {
 fn clear() -> Function {
     helper("table_clear", 1, 0, |code| {
         code.local_get(0).ref_null().table_set();
-    })
-}
-
-/// Puts into the first slot what is in the second.
-fn copy() -> Function {
-    helper("table_copy", 2, 0, |code| {
-        code.local_get(0).local_get(1).table_get().table_set();
     })
 }
 
