@@ -74,6 +74,18 @@ error_codes! {
     NotFound = 20, "nothing was granted under that name";
     /// The operating system reported an error that has no code of its own.
     Io = 21, "the operating system reported an error";
+    /// A budget that the capability was given is used up.
+    Exhausted = 22, "a budget of the capability is exhausted";
+    /// The capability's lease has ended, or that of the answer that a name was resolved to.
+    Expired = 23, "the lease has ended";
+    /// The capability may not be derived further.
+    NotDerivable = 24, "the capability may not be derived further";
+    /// The capability may not be handed to another program.
+    NotTransferable = 25, "the capability may not be handed on";
+    /// The name could not be resolved: it does not exist, has no address, or no server answered.
+    NameNotResolved = 26, "the name could not be resolved";
+    /// The datagram is longer than the network takes.
+    MessageTooLong = 27, "the datagram is too long";
 }
 
 impl ErrorCode {

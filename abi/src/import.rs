@@ -80,17 +80,39 @@ pub const IMPORTS: &[Import] = &[
     import("net_only", &[Ref, I32, I32], 1),
     import("net_exactly", &[Ref, I32, I32], 1),
     import("net_except", &[Ref, I32, I32], 1),
+    import("net_limit", &[Ref, I32, I32], 1),
     import("net_revocable", &[Ref], 2),
     // Net: use
     suspending("net_connect", &[Ref, I32, I32, I32], 1),
+    suspending("net_connect_from", &[Ref, I32, I32, I32, I32, I32], 1),
+    import("net_listen", &[Ref, I32, I32, I32], 1),
+    import("net_bind_udp", &[Ref, I32, I32], 1),
+    suspending("net_resolve", &[Ref, I32, I32, I32, I32], 1),
     import("net_allows", &[Ref, I32, I32], 0),
     import("net_describe", &[Ref, I32, I32], 0),
+    // Name
+    suspending("name_connect", &[Ref, I32], 1),
+    import("name_describe", &[Ref, I32, I32], 0),
+    // TcpListener
+    import("listener_accept", &[Ref], 1),
     // TcpStream
     import("stream_read", &[Ref, I32, I32], 0),
     import("stream_write", &[Ref, I32, I32], 0),
-    suspending("stream_wait", &[Ref, I32, I32], 0),
     import("stream_shutdown", &[Ref, I32], 0),
-    import("stream_address", &[Ref, I32, I32, I32], 0),
+    import("stream_no_delay", &[Ref, I32], 0),
+    // UdpSocket
+    import("udp_connect", &[Ref, I32, I32], 0),
+    import("udp_send", &[Ref, I32, I32, I32, I32], 0),
+    import("udp_receive", &[Ref, I32, I32, I32, I32], 0),
+    import("udp_dropped", &[Ref], 0),
+    // any socket
+    suspending("socket_wait", &[Ref, I32, I32], 0),
+    import("socket_address", &[Ref, I32, I32, I32], 0),
+    // Poller
+    import("poller_new", &[], 1),
+    import("poller_add", &[Ref, Ref, I32, I32], 0),
+    import("poller_remove", &[Ref, I32], 0),
+    suspending("poller_wait", &[Ref, I32, I32, I32], 0),
     // Revoker
     import("revoker_revoke", &[Ref], 0),
     // any kind
@@ -99,6 +121,7 @@ pub const IMPORTS: &[Import] = &[
     // the vat itself
     import("grant_take", &[I32, I32], 1),
     import("error_message", &[I32, I32], 0),
+    import("time_now", &[I32, I32], 0),
     import("report", &[I32, I32], 0),
 ];
 

@@ -12,11 +12,27 @@ pub enum Kind {
     TcpStream,
     /// The power to revoke one capability and everything derived from it.
     Revoker,
+    /// A DNS name with the addresses that it stood for when it was resolved: it can be connected to.
+    Name,
+    /// A TCP socket that takes connections.
+    TcpListener,
+    /// A UDP socket.
+    UdpSocket,
+    /// A set of sockets to wait for.
+    Poller,
 }
 
 impl Kind {
     /// Every kind, in the order of their codes.
-    pub const ALL: &[Kind] = &[Kind::Net, Kind::TcpStream, Kind::Revoker];
+    pub const ALL: &[Kind] = &[
+        Kind::Net,
+        Kind::TcpStream,
+        Kind::Revoker,
+        Kind::Name,
+        Kind::TcpListener,
+        Kind::UdpSocket,
+        Kind::Poller,
+    ];
 
     /// The number that stands for this kind on the wire (from 1).
     pub const fn code(self) -> i32 {
@@ -24,6 +40,10 @@ impl Kind {
             Kind::Net => 1,
             Kind::TcpStream => 2,
             Kind::Revoker => 3,
+            Kind::Name => 4,
+            Kind::TcpListener => 5,
+            Kind::UdpSocket => 6,
+            Kind::Poller => 7,
         }
     }
 
@@ -38,6 +58,10 @@ impl Kind {
             Kind::Net => "Net",
             Kind::TcpStream => "TcpStream",
             Kind::Revoker => "Revoker",
+            Kind::Name => "Name",
+            Kind::TcpListener => "TcpListener",
+            Kind::UdpSocket => "UdpSocket",
+            Kind::Poller => "Poller",
         }
     }
 

@@ -51,14 +51,26 @@ pub const COMMAND_EXPORT: &str = "_start";
 /// The export that names the guest's linear memory.
 pub const MEMORY_EXPORT: &str = "memory";
 
-/// `stream_wait`: wait until the stream can be read.
+/// `socket_wait`, `poller_add`: until the socket can be read: bytes, a connection or a datagram has
+/// arrived, or nothing more will.
 pub const WAIT_READ: i32 = 1;
-/// `stream_wait`: wait until the stream can be written.
+/// `socket_wait`, `poller_add`: until the socket can be written; for a connection that is being made, until
+/// it is made or has failed.
 pub const WAIT_WRITE: i32 = 2;
+/// `poller_wait`: the socket was closed or revoked, and the poller has forgotten it.
+pub const READY_ENDED: i32 = 4;
 
-/// `stream_address`: the local end.
+/// `poller_wait`: the bytes of one event: the token and what is ready, both as little-endian `u32`s.
+pub const EVENT_BYTES: usize = 8;
+
+/// As the time limit of `net_connect`, `net_connect_from` and `name_connect`: return at once with a
+/// stream that is not connected yet. `socket_wait` or a poller tells when it can be written; then it is
+/// connected, or writing to it tells why not.
+pub const NO_WAIT: i32 = -1;
+
+/// `socket_address`: the local end.
 pub const ADDRESS_LOCAL: i32 = 0;
-/// `stream_address`: the remote end.
+/// `socket_address`: the remote end.
 pub const ADDRESS_PEER: i32 = 1;
 
 /// `stream_shutdown`: no more reads.

@@ -77,6 +77,8 @@ impl Authority {
     }
 
     /// The authority that rules stand for: whatever any rule allows and no exception takes away.
+    ///
+    /// What names may stand for is no part of it: that is for [`Answers`](crate::Answers).
     pub fn from_rules(rules: &Rules) -> Result<Authority, TooComplex> {
         let mut budget = Budget::building(rules.pieces());
         let allowed = Authority::from_sets(build::rules(&rules.rules, &mut budget)?);
@@ -241,6 +243,11 @@ impl Authority {
             let mut seen = HashSet::new();
             self.inner.sets.iter().map(|set| set.cells(&mut seen)).sum()
         })
+    }
+
+    /// Whether anything may be done with the host of that remote end, at any port.
+    pub(crate) fn has_host(&self, remote: &Remote) -> bool {
+        self.inner.sets.iter().any(|set| !set.at(remote).is_empty())
     }
 
     pub(crate) fn printed(&self) -> &Rules {

@@ -6,6 +6,7 @@
 //! | value | form |
 //! |---|---|
 //! | rules | the version, 1; count, rules; count, exceptions |
+//! | rules with `names to` | the version, 2; the same as above; count and hosts of `names to`, one at least |
 //! | rule | operations (bit `n` is the `n`th of [`Operation::ALL`]), protocols, flags (1: source, 2: exclusions), destination, source if flagged, count and hosts of the exclusions if flagged |
 //! | exception | 0 and an end, or 1 and a rule |
 //! | end | host, ports |
@@ -26,6 +27,9 @@ use crate::text::MAX_RULES;
 use crate::tuple::{Operation, Protocol, Remote};
 
 const VERSION: u8 = 1;
+/// Of rules that say which addresses names may stand for. The form that the others have is a proper
+/// beginning of none of these, so that a cut in the bytes never passes for fewer hosts.
+const VERSION_WITH_NAMES_TO: u8 = 2;
 const WITH_SOURCE: u8 = 1;
 const WITH_EXCLUSIONS: u8 = 2;
 
@@ -50,7 +54,7 @@ pub enum DecodeError {
         /// What it should be.
         what: &'static str,
     },
-    /// A rule cannot be.
+    /// A rule, or a list of hosts, cannot be.
     #[error("the rule that ends at byte {at} cannot be: {error}")]
     Rule {
         /// Where it ends.
@@ -58,7 +62,7 @@ pub enum DecodeError {
         /// Why.
         error: RuleError,
     },
-    /// There are more rules and exceptions than [`MAX_RULES`].
+    /// There are more rules, exceptions and hosts of `names to` than [`MAX_RULES`].
     #[error("more than {MAX_RULES} rules and exceptions")]
     TooMany,
 }
@@ -66,7 +70,10 @@ pub enum DecodeError {
 impl Rules {
     /// The binary form.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let mut out = vec![match self.names_to.is_empty() {
+            true => VERSION,
+            false => VERSION_WITH_NAMES_TO,
+        }];
         put_count(&mut out, self.rules.len());
         for rule in &self.rules {
             put_rule(&mut out, rule);
@@ -84,12 +91,22 @@ impl Rules {
                 }
             }
         }
+        if !self.names_to.is_empty() {
+            put_count(&mut out, self.names_to.len());
+        }
+        for host in &self.names_to {
+            put_host(&mut out, host);
+        }
         out
     }
 
     /// Reads the binary form. Takes any bytes; memory stays within a fixed multiple of their number.
     pub fn decode(bytes: &[u8]) -> Result<Rules, DecodeError> {
-        let mut reader = Reader::new(bytes)?;
+        let mut reader = Reader::new(bytes);
+        let version = reader.byte()?;
+        if !matches!(version, VERSION | VERSION_WITH_NAMES_TO) {
+            return Err(reader.invalid("version"));
+        }
         let mut rules = Rules::new();
         for _ in 0..reader.count(MAX_RULES)? {
             rules.rules.push(reader.rule()?);
@@ -100,6 +117,16 @@ impl Rules {
                 1 => Exception::Rule(reader.rule()?),
                 _ => return Err(reader.invalid("exception")),
             });
+        }
+        if version == VERSION_WITH_NAMES_TO {
+            let mut hosts = Vec::new();
+            for _ in 0..reader.count(MAX_RULES - rules.rules.len() - rules.exceptions.len())? {
+                hosts.push(reader.host()?);
+            }
+            if hosts.is_empty() {
+                return Err(reader.invalid("list of hosts"));
+            }
+            rules = rules.names_to(hosts).map_err(|error| reader.rule_error(error))?;
         }
         reader.finish()?;
         Ok(rules)
@@ -121,7 +148,10 @@ impl Query {
 
     /// Reads the binary form. Takes any bytes.
     pub fn decode(bytes: &[u8]) -> Result<Query, DecodeError> {
-        let mut reader = Reader::new(bytes)?;
+        let mut reader = Reader::new(bytes);
+        if reader.byte()? != VERSION {
+            return Err(reader.invalid("version"));
+        }
         let operation = reader.byte()?;
         let Some(operation) = Operation::ALL.get(usize::from(operation)).copied() else {
             return Err(reader.invalid("operation"));
@@ -254,12 +284,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader { bytes, at: 0 };
-        match reader.byte()? {
-            VERSION => Ok(reader),
-            _ => Err(reader.invalid("version")),
-        }
+    fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, at: 0 }
     }
 
     fn invalid(&self, what: &'static str) -> DecodeError {

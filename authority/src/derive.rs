@@ -28,6 +28,12 @@ pub enum DeriveError {
         /// Why a tuple of that part is not allowed.
         reason: String,
     },
+    /// Names may stand for fewer addresses than asked for.
+    #[error("`names to` asks for more than is allowed: {missing} is missing")]
+    Answers {
+        /// Some of the hosts that are missing.
+        missing: String,
+    },
     /// The request, or what is missing of it, is too complex.
     #[error(transparent)]
     TooComplex(#[from] TooComplex),

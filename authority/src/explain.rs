@@ -159,6 +159,7 @@ impl Rules {
                 .filter(|exception| asked.iter().any(|query| excepts(exception, query)))
                 .cloned()
                 .collect(),
+            names_to: Vec::new(),
         };
         match Authority::from_rules(&rules) {
             Ok(authority) => explain(&authority, self, query),

@@ -103,6 +103,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod answers;
 mod authority;
 mod binary;
 mod build;
@@ -111,16 +112,19 @@ mod class;
 mod derive;
 mod explain;
 mod name;
+mod policy;
 mod query;
 mod region;
 mod rules;
 #[cfg(feature = "serde")]
 mod serial;
 mod sets;
+mod terms;
 mod text;
 mod tuple;
 
 pub use address::{Embedded, IpRange, canonical, canonical_socket, embedded};
+pub use answers::Answers;
 pub use authority::{Authority, Family, LocalRanges};
 pub use binary::DecodeError;
 pub use builder::RuleBuilder;
@@ -128,11 +132,13 @@ pub use class::{Class, classes_of};
 pub use derive::DeriveError;
 pub use explain::{Clause, Explanation, Field, MAX_EXAMINED, Nearest, Verdict};
 pub use name::{DnsName, NameError};
+pub use policy::Policy;
 pub use query::Query;
 pub use region::{MAX_CELLS, TooComplex};
 pub use rules::{End, Exception, Host, Rule, RuleError, Rules};
 #[cfg(feature = "serde")]
 pub use serial::Structured;
 pub use sets::{OperationSet, PortSet, ProtocolSet};
+pub use terms::{MAX_LABEL, MAX_LEASE, Terms, TermsError};
 pub use text::{MAX_RULES, MAX_TEXT, ParseError, TextError};
 pub use tuple::{Direction, Operation, Protocol, Remote, Tuple};

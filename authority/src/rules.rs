@@ -299,6 +299,9 @@ pub enum RuleError {
     /// A DNS name stands for the source of an inbound operation. Who sent a packet is known by address only.
     #[error("an address as the source, not a name: packets come from addresses")]
     NameAsSource,
+    /// `names to` has a name in its list. What a name stands for in the end are addresses.
+    #[error("addresses, a class or `*`: a name stands for addresses")]
+    NameAsAnswer,
 }
 
 /// What is never allowed, whatever the rules say.
@@ -345,6 +348,11 @@ pub struct Rules {
     pub rules: Vec<Rule>,
     /// What is not, after all.
     pub exceptions: Vec<Exception>,
+    /// Which addresses names may stand for; if there are none, every ordinary one but loopback, private,
+    /// link-local and metadata ones. Names have no place here: see [`Rules::names_to`].
+    ///
+    /// This is for [`Answers`](crate::Answers); an authority does not look at it.
+    pub names_to: Vec<Host>,
 }
 
 impl Rules {
@@ -357,6 +365,18 @@ impl Rules {
     pub fn except(mut self, exception: impl Into<Exception>) -> Rules {
         self.exceptions.push(exception.into());
         self
+    }
+
+    /// These rules, and names may stand for those hosts too, which are addresses: see
+    /// [`RuleError::NameAsAnswer`].
+    pub fn names_to(mut self, hosts: impl IntoIterator<Item = Host>) -> Result<Rules, RuleError> {
+        for host in hosts {
+            if host.is_name() {
+                return Err(RuleError::NameAsAnswer);
+            }
+            self.names_to.push(host);
+        }
+        Ok(self)
     }
 
     /// How much there is to look at: rules, exceptions, ranges of ports, exclusions.
@@ -389,7 +409,7 @@ impl FromIterator<Rule> for Rules {
     fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Rules {
         Rules {
             rules: rules.into_iter().collect(),
-            exceptions: Vec::new(),
+            ..Rules::default()
         }
     }
 }
@@ -397,13 +417,20 @@ impl FromIterator<Rule> for Rules {
 impl fmt::Display for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_list(f, self.rules.iter(), "; ")?;
+        let mut parted = self.rules.is_empty();
+        let mut clause = |f: &mut fmt::Formatter<'_>, word| {
+            let stop = if parted { "" } else { "; " };
+            parted = false;
+            write!(f, "{stop}{word} ")
+        };
+        if !self.names_to.is_empty() {
+            clause(f, "names to")?;
+            write_list(f, self.names_to.iter(), ", ")?;
+        }
         if self.exceptions.is_empty() {
             return Ok(());
         }
-        if !self.rules.is_empty() {
-            f.write_str("; ")?;
-        }
-        f.write_str("except ")?;
+        clause(f, "except")?;
         let mut in_list = false;
         for (i, exception) in self.exceptions.iter().enumerate() {
             // A list of excluded hosts would take in the item behind it, and so would ports take a `*`.

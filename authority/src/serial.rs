@@ -3,8 +3,10 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::authority::Authority;
+use crate::policy::Policy;
 use crate::rules::{End, Exception, Host, Rule, Rules};
 use crate::sets::PortSet;
+use crate::terms::Terms;
 use crate::tuple::{Operation, Protocol};
 
 macro_rules! as_text {
@@ -24,7 +26,7 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(Authority Rules);
+as_text!(Authority Policy Rules Terms);
 
 /// Rules as a structure, for formats in which a text inside of text would be awkward.
 ///
@@ -51,6 +53,8 @@ struct RulesForm {
     rules: Vec<RuleForm>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exceptions: Vec<ExceptionForm>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    names_to: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +96,7 @@ impl Serialize for Structured {
         let form = RulesForm {
             rules: self.0.rules.iter().map(RuleForm::of).collect(),
             exceptions: self.0.exceptions.iter().map(ExceptionForm::of).collect(),
+            names_to: self.0.names_to.iter().map(Host::to_string).collect(),
         };
         form.serialize(serializer)
     }
@@ -101,14 +106,19 @@ impl<'de> Deserialize<'de> for Structured {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let form = RulesForm::deserialize(deserializer)?;
         let read = || -> Result<Rules, String> {
-            Ok(Rules {
+            let rules = Rules {
                 rules: form.rules.iter().map(RuleForm::read).collect::<Result<_, _>>()?,
                 exceptions: form
                     .exceptions
                     .iter()
                     .map(ExceptionForm::read)
                     .collect::<Result<_, _>>()?,
-            })
+                names_to: Vec::new(),
+            };
+            let names_to = form.names_to.iter().map(|host| read_host(host));
+            rules
+                .names_to(names_to.collect::<Result<Vec<_>, _>>()?)
+                .map_err(|error| error.to_string())
         };
         read().map(Structured).map_err(D::Error::custom)
     }

@@ -8,7 +8,8 @@ use refcap_authority::Query;
 use crate::failure::{Code, Failure};
 use crate::{output, rules};
 
-/// Ask what a set of rules says of one operation, and why.
+/// Ask what a set of rules says of one operation, and why. Limits, flags and labels among the rules say
+/// nothing of that.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Check {
@@ -32,7 +33,7 @@ Exits with 0 if it is allowed and with 1 if it is denied.";
 impl Check {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         let text = rules::read(&self.rules, "the rules")?;
-        let rules = rules::parse(&text, "the rules")?;
+        let rules = rules::parse(&text, "the rules")?.rules;
         let question = self.query.join(" ");
         let query: Query = question.parse().map_err(|error: refcap_authority::ParseError| {
             Failure::new(

@@ -1,6 +1,6 @@
 //! Rules on the command line.
 
-use refcap::Rules;
+use refcap::Policy;
 
 use crate::failure::{Code, Failure};
 
@@ -14,9 +14,9 @@ pub(crate) fn read(argument: &str, what: &str) -> Result<String, Failure> {
     }
 }
 
-/// Parses rules. `what` names them in the error, which shows the place.
-pub(crate) fn parse(text: &str, what: &str) -> Result<Rules, Failure> {
-    Rules::parse(text).map_err(|error| {
+/// Parses rules, and the terms among them. `what` names them in the error, which shows the place.
+pub(crate) fn parse(text: &str, what: &str) -> Result<Policy, Failure> {
+    Policy::parse(text).map_err(|error| {
         Failure::new(
             Code::Rules,
             format_args!("{what} are malformed:\n{}", error.render(text)),

@@ -1,11 +1,15 @@
 //! `refcap run`: start a program with what it was granted.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use refcap::{Authority, Capability, Input, Limits, Output, Program, Runtime, ambient_authority};
+use refcap::{
+    Capability, Input, Limits, Output, Policy, Program, Runtime, SystemResolver, ambient_authority,
+};
 
 use crate::audit::AuditLog;
 use crate::failure::{Code, Failure, TABLE};
@@ -22,9 +26,15 @@ pub(crate) struct Run {
     module: PathBuf,
 
     /// Grant the network under a name that the program asks for: NAME=RULES, or NAME=@FILE to read the
-    /// rules from a file. May be repeated. `refcap inspect` lists the names.
+    /// rules from a file. Among the rules may be limits (`limit sockets 10, out 1MiB/s, lease 1h`), and the
+    /// addresses that names may stand for (`names to 10.0.0.0/8`). May be repeated. `refcap inspect` lists
+    /// the names.
     #[arg(long = "grant", value_name = "NAME=RULES")]
     grants: Vec<String>,
+
+    /// Look names up with this DNS server, ADDRESS:PORT, instead of those of this system. May be repeated.
+    #[arg(long = "dns", value_name = "ADDRESS:PORT")]
+    dns: Vec<SocketAddr>,
 
     /// Set an environment variable: NAME=VALUE. May be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE")]
@@ -64,6 +74,8 @@ const EXAMPLES: &str = "\
 Examples:
   refcap run app.wasm --grant net='connect tcp 127.0.0.1:7777'
   refcap run app.wasm --grant net='connect tcp *:443; except private, loopback' --timeout 10s
+  refcap run server.wasm --grant net='bind,listen,accept tcp 127.0.0.1:8080; limit sockets 100'
+  refcap run app.wasm --grant net='connect tcp api.example.com:443; limit out 64KiB/s, lease 1h'
   refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input";
 
 fn long_help() -> String {
@@ -92,11 +104,11 @@ impl Run {
 
         // Everything that the program will have on the network is minted in this loop.
         let mut held = Vec::new();
-        for (name, authority) in grants {
-            held.push((
-                name.clone(),
-                Capability::net(&name, authority, ambient_authority()),
-            ));
+        for (name, policy) in grants {
+            let capability = Capability::granted(&name, &policy, ambient_authority()).map_err(|error| {
+                Failure::new(Code::Rules, format_args!("the rules for `{name}`: {error}"))
+            })?;
+            held.push((name, capability));
         }
         let mut vat = program
             .vat()
@@ -105,6 +117,9 @@ impl Run {
             .stdin(Input::Inherit)
             .stdout(Output::Inherit)
             .stderr(Output::Inherit);
+        if !self.dns.is_empty() {
+            vat = vat.resolver(Arc::new(SystemResolver::with_servers(&self.dns)));
+        }
         for (name, value) in env {
             vat = vat.env(name, value);
         }
@@ -157,7 +172,7 @@ fn exit_code(code: i32) -> ExitCode {
     }
 }
 
-fn parse_grant(text: &str) -> Result<(String, Authority), Failure> {
+fn parse_grant(text: &str) -> Result<(String, Policy), Failure> {
     let Some((name, argument)) = text.split_once('=') else {
         return Err(Failure::new(
             Code::Usage,
@@ -165,10 +180,8 @@ fn parse_grant(text: &str) -> Result<(String, Authority), Failure> {
         ));
     };
     let text = rules::read(argument, &format!("the rules for {name}"))?;
-    let what = format!("the rules for `{name}`");
-    let authority = Authority::from_rules(&rules::parse(&text, &what)?)
-        .map_err(|error| Failure::new(Code::Rules, format_args!("{what}: {error}")))?;
-    Ok((name.to_owned(), authority))
+    let policy = rules::parse(&text, &format!("the rules for `{name}`"))?;
+    Ok((name.to_owned(), policy))
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), Failure> {

@@ -18,7 +18,7 @@
     (func $net_connect (param externref i32 i32 i32) (result externref i32)))
   (import "refcap_v1" "stream_write" (func $stream_write (param externref i32 i32) (result i32)))
   (import "refcap_v1" "stream_read" (func $stream_read (param externref i32 i32) (result i32)))
-  (import "refcap_v1" "stream_wait" (func $stream_wait (param externref i32 i32) (result i32)))
+  (import "refcap_v1" "socket_wait" (func $socket_wait (param externref i32 i32) (result i32)))
   (import "refcap_v1" "cap_close" (func $cap_close (param externref) (result i32)))
 
   (memory (export "memory") 1)
@@ -71,7 +71,7 @@
       (local.set $status (call $stream_read (local.get $stream) (i32.const 128) (i32.const 64)))
       (if (i32.eq (local.get $status) (i32.const -13))
         (then
-          (local.set $status (call $stream_wait (local.get $stream) (i32.const 1) (i32.const 5000)))
+          (local.set $status (call $socket_wait (local.get $stream) (i32.const 1) (i32.const 5000)))
           (br_if $again (i32.ge_s (local.get $status) (i32.const 0))))))
     ;; Nothing at all would be the end of the stream.
     (if (i32.le_s (local.get $status) (i32.const 0)) (then (return (i32.const 4))))

@@ -41,9 +41,9 @@ unsafe extern "C" {
     fn refcap_v1_stub_net_describe(net: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_read(stream: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_write(stream: u32, data: *const u8, length: usize) -> i32;
-    safe fn refcap_v1_stub_stream_wait(stream: u32, until: i32, timeout: u32) -> i32;
+    safe fn refcap_v1_stub_socket_wait(stream: u32, until: i32, timeout: u32) -> i32;
     safe fn refcap_v1_stub_stream_shutdown(stream: u32, how: i32) -> i32;
-    fn refcap_v1_stub_stream_address(stream: u32, end: i32, buffer: *mut u8, length: usize) -> i32;
+    fn refcap_v1_stub_socket_address(stream: u32, end: i32, buffer: *mut u8, length: usize) -> i32;
     safe fn refcap_v1_stub_revoker_revoke(revoker: u32) -> i32;
     safe fn refcap_v1_stub_cap_kind(capability: u32) -> i32;
     safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
@@ -175,18 +175,18 @@ pub(crate) fn stream_write(stream: &Slot, data: &[u8]) -> Status {
     checked(unsafe { refcap_v1_stub_stream_write(stream.number()?, data.as_ptr(), data.len()) })
 }
 
-pub(crate) fn stream_wait(stream: &Slot, until: i32, timeout: u32) -> Status {
-    checked(refcap_v1_stub_stream_wait(stream.number()?, until, timeout))
+pub(crate) fn socket_wait(stream: &Slot, until: i32, timeout: u32) -> Status {
+    checked(refcap_v1_stub_socket_wait(stream.number()?, until, timeout))
 }
 
 pub(crate) fn stream_shutdown(stream: &Slot, how: i32) -> Status {
     checked(refcap_v1_stub_stream_shutdown(stream.number()?, how))
 }
 
-pub(crate) fn stream_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Status {
+pub(crate) fn socket_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Status {
     let stream = stream.number()?;
     // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
-    checked(unsafe { refcap_v1_stub_stream_address(stream, end, buffer.as_mut_ptr(), buffer.len()) })
+    checked(unsafe { refcap_v1_stub_socket_address(stream, end, buffer.as_mut_ptr(), buffer.len()) })
 }
 
 pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {

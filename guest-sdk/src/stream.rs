@@ -86,7 +86,7 @@ impl TcpStream {
 
     fn address(&self, end: i32, operation: &'static str) -> Result<SocketAddr> {
         let mut buffer = [0; MAX_ADDRESS];
-        let length = host::stream_address(&self.slot, end, &mut buffer)
+        let length = host::socket_address(&self.slot, end, &mut buffer)
             .map_err(|failure| Error::last(failure, operation))?;
         let address = buffer.get(..length as usize).and_then(decode_address);
         address.ok_or_else(|| Error::new(ErrorCode::Io, operation, "the host's answer is not an address"))
@@ -104,7 +104,7 @@ impl TcpStream {
             match attempt() {
                 Ok(length) => return Ok(length as usize),
                 Err(Failure::Host(ErrorCode::WouldBlock)) => {
-                    host::stream_wait(&self.slot, until, timeout.milliseconds())
+                    host::socket_wait(&self.slot, until, timeout.milliseconds())
                         .map_err(|failure| Error::last(failure, operation))?;
                 }
                 Err(failure) => return Err(Error::last(failure, operation)),

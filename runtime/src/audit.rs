@@ -57,16 +57,34 @@ pub(crate) fn moved(id: CapId, vat: u64, direction: &'static str, bytes: usize) 
 }
 
 /// A call was refused.
-pub(crate) fn refuse(id: Option<CapId>, vat: u64, import: &str, code: ErrorCode, why: &str) {
+pub(crate) fn refuse(
+    id: Option<CapId>,
+    label: Option<&str>,
+    vat: u64,
+    import: &str,
+    code: ErrorCode,
+    why: &str,
+) {
     tracing::info!(
         target: TARGET,
         event = "refuse",
         id = id.map(CapId::get),
+        label,
         vat,
         import,
         code = code.code(),
         why,
     );
+}
+
+/// A peer was turned away, or a datagram from it dropped, and the guest never saw it.
+pub(crate) fn turn_away(id: CapId, label: &str, vat: u64, operation: &dyn std::fmt::Display) {
+    tracing::info!(target: TARGET, event = "turn-away", id = id.get(), label, vat, operation = %operation);
+}
+
+/// A lease ended, and with it a capability and its descendants.
+pub(crate) fn expire(id: CapId, label: &str, ended: usize) {
+    tracing::info!(target: TARGET, event = "expire", id = id.get(), label, ended);
 }
 
 /// A holder gave a capability up.

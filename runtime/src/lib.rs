@@ -11,6 +11,8 @@
 //! - [`Program`]: a module that passed the load gate, and the endowments that it asks for.
 //! - [`Capability`]: authority in the embedder's hand. [`Capability::net`] mints one.
 //! - [`Vat`]: a program that was given its endowments. [`VatHandle`] watches it while it runs.
+//! - [`Policy`]: rules and terms, from text: what is granted, how much of it, and until when.
+//! - [`Resolver`]: where names that guests look up come from.
 //! - [`Limits`]: how much of the host a vat may use.
 //! - [`audit`]: what happened, as `tracing` events.
 //!
@@ -46,17 +48,20 @@
 
 mod ambient;
 pub mod audit;
+mod budget;
 mod capability;
 mod imports;
 mod limits;
 mod net;
 mod program;
 mod references;
+mod resolver;
 mod runtime;
 mod vat;
 
 pub use ambient::{AmbientAuthority, ambient_authority};
-pub use capability::{CapId, Capability, CapabilityInfo, DeriveError, NarrowError};
+pub use budget::Usage;
+pub use capability::{CapId, Capability, CapabilityInfo, DeriveError, GrantRefused, NarrowError};
 pub use limits::{
     DEFAULT_CAPABILITIES, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DEPTH, DEFAULT_FAN_OUT, DEFAULT_MEMORY,
     DEFAULT_RULE_BYTES, DEFAULT_SOCKETS, DEFAULT_TABLE_ELEMENTS, Limits,
@@ -66,6 +71,7 @@ pub use program::{
 };
 pub use refcap_abi::endowment::Endowment;
 pub use refcap_abi::{ErrorCode, Kind};
-pub use refcap_authority::{Authority, Rules};
+pub use refcap_authority::{Authority, DnsName, Policy, Rules, Terms};
+pub use resolver::{Answer, Lookup, ResolveError, Resolver, SystemResolver};
 pub use runtime::{Runtime, RuntimeError};
 pub use vat::{Captured, Exit, Input, Output, RunError, StartError, Vat, VatBuilder, VatHandle};

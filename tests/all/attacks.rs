@@ -130,6 +130,17 @@ async fn class_08_no_import_gets_around_an_empty_net() {
                 let _ = guest.derive(import.name, 2, 1, "connect tcp *:*").await;
                 guest.connect(3, 2, server.address).await
             }
+            "net_limit" => {
+                guest.limit(2, 1, "limit sockets 10").await.unwrap();
+                guest.connect(3, 2, server.address).await
+            }
+            "net_connect_from" => {
+                let local = "127.0.0.1:0".parse().unwrap();
+                guest.connect_from(3, 1, server.address, local).await
+            }
+            "net_listen" => guest.listen(3, 1, "127.0.0.1:0").await.map(|_| 0),
+            "net_bind_udp" => guest.bind_udp(3, 1, "127.0.0.1:0").await.map(|_| 0),
+            "net_resolve" => guest.resolve(3, 1, "api.example.com", 443).await,
             "net_revocable" => {
                 guest.call(import.name, &[2, 4, 1]).await.unwrap();
                 guest.connect(3, 2, server.address).await
@@ -360,7 +371,7 @@ async fn class_34_a_reference_carries_its_own_authority_and_no_other() {
     late.revoke();
     assert_eq!(guest.read_stream(4, 1).await, Err(ErrorCode::Revoked));
     assert_eq!(
-        guest.call("stream_wait", &[3, refcap_abi::WAIT_WRITE, 0]).await,
+        guest.call("socket_wait", &[3, refcap_abi::WAIT_WRITE, 0]).await,
         Ok(refcap_abi::WAIT_WRITE)
     );
 }

@@ -55,7 +55,7 @@ async fn both_addresses_of_a_stream_are_the_real_ones() {
     let (_stream, peer) = server.next().await;
     for (which, expected) in [(ADDRESS_LOCAL, peer), (ADDRESS_PEER, server.address)] {
         let at = crate::support::ANSWERS;
-        let length = guest.call("stream_address", &[2, which, at, 32]).await.unwrap();
+        let length = guest.call("socket_address", &[2, which, at, 32]).await.unwrap();
         let bytes = guest.read(at, length).await;
         assert_eq!(wire::decode_address(&bytes), Some(expected));
     }

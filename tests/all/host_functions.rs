@@ -3,6 +3,7 @@
 use refcap::ErrorCode;
 use refcap_abi::{IMPORTS, Import};
 
+use crate::support::names::{Scripted, addresses};
 use crate::support::servers::Silent;
 use crate::support::{Puppet, net};
 
@@ -11,6 +12,10 @@ struct Slots {
     net: i32,
     stream: i32,
     revoker: i32,
+    name: i32,
+    listener: i32,
+    udp: i32,
+    poller: i32,
     closed: i32,
     revoked: i32,
     _server: Silent,
@@ -22,8 +27,12 @@ const NEW: i32 = 12;
 
 async fn prepare() -> (Puppet, Slots) {
     let server = Silent::start().await;
-    let grant = net("connect tcp 127.0.0.1:*");
-    let mut guest = Puppet::start(&grant).await;
+    let grant = net(
+        "connect tcp 127.0.0.1:*; connect tcp api.example.com:443; bind,listen tcp 127.0.0.1:0; \
+         bind udp 127.0.0.1:0",
+    );
+    let resolver = Scripted::new(&[("api.example.com", &[addresses(&["192.0.2.1"])])]);
+    let mut guest = Puppet::with_resolver(&grant, resolver).await;
     // Keeps the grant for as long as the process lives: dropping it would not matter, but forgetting
     // says that it is not what is tested.
     std::mem::forget(grant);
@@ -33,7 +42,15 @@ async fn prepare() -> (Puppet, Slots) {
     guest.close(5).await.unwrap();
     guest.call("net_revocable", &[6, 7, 1]).await.unwrap();
     guest.call("revoker_revoke", &[7]).await.unwrap();
+    guest.resolve(8, 1, "api.example.com", 443).await.unwrap();
+    guest.listen(9, 1, "127.0.0.1:0").await.unwrap();
+    guest.bind_udp(10, 1, "127.0.0.1:0").await.unwrap();
+    guest.call("poller_new", &[11]).await.unwrap();
     let slots = Slots {
+        name: 8,
+        listener: 9,
+        udp: 10,
+        poller: 11,
         net: 3,
         stream: 2,
         revoker: 4,
@@ -48,7 +65,11 @@ async fn prepare() -> (Puppet, Slots) {
 fn right_slot(import: &Import, slots: &Slots) -> i32 {
     match import.name.split_once('_').unwrap().0 {
         "net" | "cap" => slots.net,
-        "stream" => slots.stream,
+        "stream" | "socket" => slots.stream,
+        "name" => slots.name,
+        "listener" => slots.listener,
+        "udp" => slots.udp,
+        "poller" => slots.poller,
         "revoker" => slots.revoker,
         other => panic!("a new family of imports: {other}"),
     }
@@ -103,8 +124,12 @@ async fn every_function_refuses_references_of_another_kind() {
             continue;
         }
         let right = right_slot(import, &slots);
-        for wrong in [slots.net, slots.stream, slots.revoker] {
-            if wrong == right {
+        let sockets = [slots.stream, slots.listener, slots.udp];
+        for wrong in [slots.net, slots.revoker, slots.name, slots.poller]
+            .into_iter()
+            .chain(sockets)
+        {
+            if wrong == right || (import.name.starts_with("socket_") && sockets.contains(&wrong)) {
                 continue;
             }
             let call = arguments(import, wrong, &[0]);
@@ -138,10 +163,7 @@ async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works()
     let (mut guest, slots) = prepare().await;
     for import in IMPORTS {
         // What waits without end, or ends the fixture, has no pointers to try.
-        if import.ints_in() < 2 {
-            continue;
-        }
-        if import.name == "stream_wait" {
+        if import.ints_in() < 2 || !takes_memory(import) {
             continue;
         }
         let reference = if import.refs_in() > 0 {
@@ -152,9 +174,11 @@ async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works()
         for pointer in edges {
             for length in edges {
                 let outside = i64::from(pointer.cast_unsigned()) + i64::from(length.cast_unsigned()) > SIZE;
-                // For `stream_address` the pointer and length come second and third.
+                // For `socket_address` the pointer and length come second and third.
                 let numbers = match import.name {
-                    "stream_address" => vec![0, pointer, length],
+                    "socket_address" => vec![0, pointer, length],
+                    // The second address is the one that is tried.
+                    "net_connect_from" => vec![8, 7, pointer, length, 1],
                     _ => vec![pointer, length, 1],
                 };
                 let call = arguments(import, reference, &numbers);
@@ -175,7 +199,10 @@ async fn every_pointer_and_length_at_and_beyond_the_edges_is_an_error_or_works()
 }
 
 fn takes_memory(import: &Import) -> bool {
-    !matches!(import.name, "stream_shutdown" | "stream_wait")
+    !matches!(
+        import.name,
+        "stream_shutdown" | "stream_no_delay" | "socket_wait" | "poller_add" | "poller_remove"
+    )
 }
 
 #[tokio::test]
@@ -183,7 +210,7 @@ async fn numbers_that_name_nothing_are_bad_arguments() {
     let (mut guest, slots) = prepare().await;
     for number in [-1, 0, 4, i32::MAX, i32::MIN] {
         for (import, call) in [
-            ("stream_wait", vec![slots.stream, number, 1]),
+            ("socket_wait", vec![slots.stream, number, 1]),
             ("stream_shutdown", vec![slots.stream, number]),
         ] {
             assert_eq!(
@@ -197,7 +224,7 @@ async fn numbers_that_name_nothing_are_bad_arguments() {
     for which in [-1, 2, i32::MAX] {
         let call = [slots.stream, which, 0, 32];
         assert_eq!(
-            guest.call("stream_address", &call).await,
+            guest.call("socket_address", &call).await,
             Err(ErrorCode::BadArgument)
         );
     }
@@ -235,12 +262,12 @@ async fn a_wait_ends_at_its_time() {
     let (mut guest, slots) = prepare().await;
     let read = refcap_abi::WAIT_READ;
     assert_eq!(
-        guest.call("stream_wait", &[slots.stream, read, 10]).await,
+        guest.call("socket_wait", &[slots.stream, read, 10]).await,
         Err(ErrorCode::TimedOut)
     );
     let either = read | refcap_abi::WAIT_WRITE;
     assert_eq!(
-        guest.call("stream_wait", &[slots.stream, either, 10]).await,
+        guest.call("socket_wait", &[slots.stream, either, 10]).await,
         Ok(refcap_abi::WAIT_WRITE)
     );
 }

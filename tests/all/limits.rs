@@ -194,7 +194,7 @@ async fn a_guest_that_sleeps_for_ever_is_cut_off_at_its_wall_time() {
     let mut guest = Puppet::with_limits(&net(RULES), limits).await;
     guest.connect(2, 1, server.address).await.unwrap();
     let wait = [2, refcap_abi::WAIT_READ, 0];
-    let error = soon(guest.vat().call_export("stream_wait", &wait))
+    let error = soon(guest.vat().call_export("socket_wait", &wait))
         .await
         .unwrap_err();
     assert!(matches!(error, RunError::TimedOut(_)), "{error}");
@@ -218,7 +218,7 @@ async fn guests_on_one_thread_take_turns() {
             let sent = mover.call("stream_write", &[2, 0, 1]).await;
             if sent == Err(ErrorCode::WouldBlock) {
                 mover
-                    .call("stream_wait", &[2, refcap_abi::WAIT_WRITE, 0])
+                    .call("socket_wait", &[2, refcap_abi::WAIT_WRITE, 0])
                     .await
                     .unwrap();
             }
@@ -250,7 +250,7 @@ async fn a_guest_must_wait_once_in_a_while() {
         Err(ErrorCode::WouldBlock)
     );
     guest
-        .call("stream_wait", &[2, refcap_abi::WAIT_WRITE, 0])
+        .call("socket_wait", &[2, refcap_abi::WAIT_WRITE, 0])
         .await
         .unwrap();
     assert_eq!(guest.call("stream_write", &[2, 0, 1]).await, Ok(1));

@@ -6,13 +6,21 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod attacks;
+mod budgets;
 mod cli;
 mod connect;
+mod datagrams;
 mod embedder;
+mod ends;
 mod examples;
 mod gate;
 mod host_functions;
 mod limits;
+mod listen;
+mod matrix;
+mod names;
+mod polling;
+mod resolver;
 mod revoke;
 mod scale;
 mod sdk;

@@ -7,12 +7,16 @@ mod lexer;
 mod parser;
 mod pieces;
 pub(crate) mod print;
+mod terms;
 
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use self::parser::Content;
+use crate::policy::Policy;
 use crate::rules::{End, Host, Rule, RuleError, Rules};
+use crate::terms::Terms;
 
 /// The longest text that is read, in bytes. A host policy of [`MAX_RULES`] rules fits.
 pub const MAX_TEXT: usize = 16 << 20;
@@ -123,7 +127,8 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 impl Rules {
-    /// Reads rules. An empty text has none, and allows nothing.
+    /// Reads rules. An empty text has none, and allows nothing. Terms do not belong here: [`Policy::parse`]
+    /// reads both.
     ///
     /// ```
     /// use refcap_authority::Rules;
@@ -132,7 +137,38 @@ impl Rules {
     /// # Ok::<(), refcap_authority::ParseError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Rules, ParseError> {
-        parser::rules(text)
+        Ok(parser::policy(text, Content::Rules)?.rules)
+    }
+}
+
+impl Policy {
+    /// Reads rules and terms, mixed in any order. An empty text has none, and allows nothing.
+    ///
+    /// ```
+    /// use refcap_authority::Policy;
+    /// let policy = Policy::parse("limit sockets 4; connect tcp *:443; no derive; except private")?;
+    /// assert_eq!(policy.to_string(), "connect tcp *:443; except private; limit sockets 4; no derive");
+    /// # Ok::<(), refcap_authority::ParseError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Policy, ParseError> {
+        parser::policy(text, Content::Both)
+    }
+}
+
+impl FromStr for Policy {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Policy, ParseError> {
+        Policy::parse(text)
+    }
+}
+
+impl FromStr for Terms {
+    type Err = ParseError;
+
+    /// Reads terms alone; rules do not belong here.
+    fn from_str(text: &str) -> Result<Terms, ParseError> {
+        Ok(parser::policy(text, Content::Terms)?.terms)
     }
 }
 

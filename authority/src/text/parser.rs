@@ -5,28 +5,65 @@ use std::net::SocketAddr;
 use super::host::{self, Piece, split_end};
 use super::lexer::{Kind, Lexer, Token};
 use super::{MAX_RULES, MAX_TEXT, ParseError, of_rule};
+use crate::policy::Policy;
 use crate::query::Query;
-use crate::rules::{End, Exception, Host, Rule, Rules};
+use crate::rules::{End, Exception, Host, Rule, RuleError};
 use crate::sets::{OperationSet, PortSet, ProtocolSet};
 use crate::tuple::{Direction, Operation, Protocol, Remote};
 
+/// What a text may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Rules,
+    Terms,
+    Both,
+}
+
+/// The kinds of clauses. Each begins with words that no other begins with.
+enum Clause {
+    Rule,
+    Exceptions,
+    NamesTo,
+    Terms,
+}
+
+const OPERATIONS: &str = "one of connect, send (outbound), bind, listen, accept, receive (inbound)";
+
 /// Everything that a text says.
-pub(super) fn rules(text: &str) -> Result<Rules, ParseError> {
+pub(super) fn policy(text: &str, content: Content) -> Result<Policy, ParseError> {
     let mut parser = Parser::new(text)?;
-    let mut rules = Rules::new();
+    let mut policy = Policy::default();
     loop {
         while parser.is_next(Kind::Stop) {
             parser.bump();
         }
         if parser.is_next(Kind::Eof) {
-            return Ok(rules);
+            return Ok(policy);
         }
-        if parser.takes_word("except") {
-            parser.exceptions(&mut rules.exceptions)?;
-        } else {
-            rules.rules.push(parser.rule(Where::Rule)?);
+        let rules = &mut policy.rules;
+        match (parser.next_clause(), content) {
+            (Some(Clause::Terms), Content::Rules) => {
+                let expected = "a rule: limits, flags and labels are terms, which do not belong among rules";
+                return Err(parser.expected(expected));
+            }
+            (Some(Clause::Terms), _) => parser.terms(&mut policy.terms)?,
+            (Some(_), Content::Terms) => {
+                let expected = "limit, no or label: rules do not belong among terms";
+                return Err(parser.expected(expected));
+            }
+            (Some(Clause::Rule), _) => rules.rules.push(parser.rule(Where::Rule)?),
+            (Some(Clause::Exceptions), _) => parser.exceptions(&mut rules.exceptions)?,
+            (Some(Clause::NamesTo), _) => parser.names_to(&mut rules.names_to)?,
+            (None, content) => {
+                let expected = match content {
+                    Content::Rules => format!("{OPERATIONS}, except or names to"),
+                    Content::Terms => "limit, no or label".to_owned(),
+                    Content::Both => format!("{OPERATIONS}, except, names to, limit, no or label"),
+                };
+                return Err(parser.expected(expected));
+            }
         }
-        if rules.rules.len() + rules.exceptions.len() > MAX_RULES {
+        if rules.rules.len() + rules.exceptions.len() + rules.names_to.len() > MAX_RULES {
             return Err(parser.expected(format!("at most {MAX_RULES} rules and exceptions")));
         }
         if !parser.is_next(Kind::Stop) && !parser.is_next(Kind::Eof) {
@@ -123,7 +160,7 @@ enum Ports {
     Optional,
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     text: &'a str,
     lexer: Lexer<'a>,
     next: Token,
@@ -145,15 +182,15 @@ impl<'a> Parser<'a> {
         Ok(Parser { text, lexer, next })
     }
 
-    fn bump(&mut self) {
+    pub(super) fn bump(&mut self) {
         self.next = self.lexer.next();
     }
 
-    fn is_next(&self, kind: Kind) -> bool {
+    pub(super) fn is_next(&self, kind: Kind) -> bool {
         self.next.kind == kind
     }
 
-    fn next_text(&self) -> &'a str {
+    pub(super) fn next_text(&self) -> &'a str {
         &self.text[self.next.span.clone()]
     }
 
@@ -178,7 +215,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The next word.
-    fn word(&mut self, expected: &str) -> Result<Piece<'a>, ParseError> {
+    pub(super) fn word(&mut self, expected: &str) -> Result<Piece<'a>, ParseError> {
         if !self.is_next(Kind::Word) {
             return Err(self.expected(expected));
         }
@@ -188,7 +225,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the next word if it is that one.
-    fn takes_word(&mut self, word: &str) -> bool {
+    pub(super) fn takes_word(&mut self, word: &str) -> bool {
         let is_it = self.is_next(Kind::Word) && self.next_text() == word;
         if is_it {
             self.bump();
@@ -196,7 +233,7 @@ impl<'a> Parser<'a> {
         is_it
     }
 
-    fn takes_comma(&mut self) -> bool {
+    pub(super) fn takes_comma(&mut self) -> bool {
         let is_it = self.is_next(Kind::Comma);
         if is_it {
             self.bump();
@@ -204,7 +241,19 @@ impl<'a> Parser<'a> {
         is_it
     }
 
+    /// The clause that begins with the next word; `None` if none does.
+    fn next_clause(&self) -> Option<Clause> {
+        match self.next_text() {
+            _ if !self.is_next(Kind::Word) => None,
+            "except" => Some(Clause::Exceptions),
+            "names" => Some(Clause::NamesTo),
+            "limit" | "no" | "label" => Some(Clause::Terms),
+            word => Operation::from_word(word).map(|_| Clause::Rule),
+        }
+    }
+
     fn exceptions(&mut self, exceptions: &mut Vec<Exception>) -> Result<(), ParseError> {
+        self.bump();
         loop {
             let is_rule = self.is_next(Kind::Word) && Operation::from_word(self.next_text()).is_some();
             exceptions.push(if is_rule {
@@ -221,6 +270,27 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn names_to(&mut self, hosts: &mut Vec<Host>) -> Result<(), ParseError> {
+        self.bump();
+        if !self.takes_word("to") {
+            return Err(self.expected("`to` and the addresses that names may stand for"));
+        }
+        loop {
+            let piece = self.next_piece();
+            let host = self.host()?;
+            if host.is_name() {
+                return Err(piece.error(RuleError::NameAsAnswer.to_string()));
+            }
+            hosts.push(host);
+            if hosts.len() > MAX_RULES {
+                return Err(self.expected(format!("at most {MAX_RULES} rules and exceptions")));
+            }
+            if !self.takes_comma() {
+                return Ok(());
+            }
+        }
+    }
+
     fn rule(&mut self, place: Where) -> Result<Rule, ParseError> {
         let start = self.next.span.start;
         let operations = self.operations()?;
@@ -228,8 +298,7 @@ impl<'a> Parser<'a> {
         let protocols = self.protocols()?;
         let operations_span = start..start + self.text[start..operations_end].trim_end().len();
         if operations.direction().is_none() {
-            let error = crate::rules::RuleError::MixedDirections;
-            return Err(of_rule(self.text, operations_span, error));
+            return Err(of_rule(self.text, operations_span, RuleError::MixedDirections));
         }
         let word = self.next.span.clone();
         let main = self.end(place, Ports::Required)?;
@@ -279,9 +348,7 @@ impl<'a> Parser<'a> {
                 self.bump();
                 Ok(operation)
             }
-            None => Err(self.expected(
-                "one of connect, send (outbound), bind, listen, accept, receive (inbound) or except",
-            )),
+            None => Err(self.expected(OPERATIONS)),
         }
     }
 

@@ -75,7 +75,7 @@ pub(crate) struct MRules {
 }
 
 impl MHost {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             MHost::Star => "*".into(),
             MHost::AnyName => "any-name".into(),
@@ -87,7 +87,7 @@ impl MHost {
         }
     }
 
-    fn has_address(&self, address: IpAddr, remote: bool) -> bool {
+    pub(crate) fn has_address(&self, address: IpAddr, remote: bool) -> bool {
         let classes = || {
             let text = address.to_string();
             ADDRESSES.iter().find(|(other, _)| *other == text).unwrap().1
@@ -205,7 +205,7 @@ impl MException {
         }
     }
 
-    fn has(&self, tuple: &Tuple) -> bool {
+    pub(crate) fn has(&self, tuple: &Tuple) -> bool {
         match self {
             MException::End(host, ports) => {
                 tuple.operation() != Operation::Bind
@@ -312,7 +312,7 @@ fn range(text: &str, first: &str, last: &str) -> MHost {
     MHost::Range(text.into(), first.parse().unwrap(), last.parse().unwrap())
 }
 
-fn addresses() -> impl Strategy<Value = MHost> {
+pub(crate) fn addresses() -> impl Strategy<Value = MHost> {
     let top = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
     let fixed = vec![
         range("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),

@@ -214,7 +214,7 @@ pub(crate) fn stream_write(stream: &Slot, data: &[u8]) -> Status {
 }
 
 /// Waits by asking again and again: std cannot wait for a socket in a way that revoking interrupts.
-pub(crate) fn stream_wait(stream: &Slot, until: i32, timeout: u32) -> Status {
+pub(crate) fn socket_wait(stream: &Slot, until: i32, timeout: u32) -> Status {
     const PAUSE: Duration = Duration::from_millis(1);
     let start = Instant::now();
     loop {
@@ -245,7 +245,7 @@ pub(crate) fn stream_shutdown(stream: &Slot, how: i32) -> Status {
     Ok(0)
 }
 
-pub(crate) fn stream_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Status {
+pub(crate) fn socket_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Status {
     let stream = stream.stream()?;
     let address: io::Result<SocketAddr> = match end {
         ADDRESS_LOCAL => stream.local_addr(),

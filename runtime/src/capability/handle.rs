@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use refcap_abi::Kind;
-use refcap_authority::{Authority, DeriveError as AuthorityError, Rules, TooComplex};
+use refcap_authority::{Authority, DeriveError as AuthorityError, Policy, Rules, Terms, TooComplex};
 use thiserror::Error;
 
 use super::id::{CapId, Key};
 use super::lineage::{Barren, Birth, Bounds, CapabilityInfo, Holder, Node, Tree};
+use super::rights::{GrantRefused, Rights, label_under, lease_end};
 use crate::ambient::AmbientAuthority;
 use crate::audit;
 
@@ -50,6 +51,12 @@ pub enum DeriveError {
     /// The rules ask for more than the capability allows.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The capability was granted on terms that forbid it.
+    #[error("capability {0} may not be derived further")]
+    NotDerivable(CapId),
+    /// The terms are contradictory or out of range.
+    #[error("{0}")]
+    Terms(String),
 }
 
 /// Why a capability could not be narrowed in place. Nothing has changed.
@@ -73,16 +80,41 @@ impl Capability {
     ///
     /// This makes authority from nothing, so it takes the token.
     pub fn net(label: &str, authority: Authority, _: AmbientAuthority) -> Capability {
-        let label: Arc<str> = label.into();
+        Capability::mint(label.into(), Rights::of(authority), &Terms::new())
+    }
+
+    /// Mints a Net from a policy: rules, the addresses that names may stand for, budgets, a lease, flags.
+    ///
+    /// ```
+    /// use refcap::{Capability, Policy, ambient_authority};
+    ///
+    /// let policy: Policy = "connect tcp api.example.com:443; limit sockets 10, out 1MiB/s, lease 1h".parse()?;
+    /// let net = Capability::granted("net", &policy, ambient_authority())?;
+    /// assert!(net.info().is_some_and(|info| info.expires.is_some()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`GrantRefused`]: the rules are too complex, or the terms are out of range.
+    ///
+    /// # Ambient authority
+    ///
+    /// This makes authority from nothing, so it takes the token.
+    pub fn granted(label: &str, policy: &Policy, _: AmbientAuthority) -> Result<Capability, GrantRefused> {
+        let rights = Rights::granted(policy)?;
+        let label = label_under(&label.into(), &policy.terms);
+        Ok(Capability::mint(label, rights, &policy.terms))
+    }
+
+    fn mint(label: Arc<str>, rights: Rights, terms: &Terms) -> Capability {
         let birth = Birth {
-            id: CapId::next(),
-            kind: Kind::Net,
-            label: label.clone(),
-            authority: Some(authority),
-            target: None,
-            socket: None,
+            rights: Some(rights),
+            lease: lease_end(terms),
+            ..Birth::new(Kind::Net, label.clone())
         };
-        audit::grant(birth.id, Kind::Net, &label, birth.authority.as_ref());
+        let authority = birth.rights.as_ref().map(|rights| &rights.authority);
+        audit::grant(birth.id, Kind::Net, &label, authority);
         let (tree, node) = Tree::plant(birth);
         Capability::new(tree, node, Kind::Net, label)
     }
@@ -140,7 +172,9 @@ impl Capability {
     ///
     /// [`DeriveError`]: this capability is revoked, or the result is too complex.
     pub fn only(&self, rules: &Rules) -> Result<Capability, DeriveError> {
-        self.derive(|authority| Ok(authority.only(rules).map_err(AuthorityError::from)?))
+        self.derive(&Terms::new(), |rights| {
+            Ok(rights.only(rules).map_err(AuthorityError::from)?)
+        })
     }
 
     /// Derives a capability that allows just what the rules allow.
@@ -150,44 +184,56 @@ impl Capability {
     /// [`DeriveError`]: as for [`only`](Capability::only), and when the rules ask for more than this
     /// capability allows; the error names the rule and the field.
     pub fn exactly(&self, rules: &Rules) -> Result<Capability, DeriveError> {
-        self.derive(|authority| Ok(authority.exactly(rules)?))
+        self.derive(&Terms::new(), |rights| Ok(rights.exactly(rules)?))
+    }
+
+    /// Derives a capability to the same things on further terms: budgets, which draw on this one's, a lease,
+    /// flags, a label of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`DeriveError`]: this capability is revoked or may not be derived further, or the terms are out of
+    /// range.
+    pub fn limit(&self, terms: &Terms) -> Result<Capability, DeriveError> {
+        self.derive(terms, |rights| {
+            rights
+                .limit(terms)
+                .map_err(|error| DeriveError::Terms(error.to_string()))
+        })
     }
 
     fn derive(
         &self,
-        narrow: impl Fn(&Authority) -> Result<Authority, DeriveError>,
+        terms: &Terms,
+        narrow: impl Fn(&Rights) -> Result<Rights, DeriveError>,
     ) -> Result<Capability, DeriveError> {
         let hold = &self.hold;
+        let label = label_under(&hold.label, terms);
         loop {
             let revoked = || DeriveError::Revoked(self.id());
-            let narrowings = hold.tree.narrowings(hold.node).ok_or_else(revoked)?;
-            let info = self.info().ok_or_else(revoked)?;
-            let Some(authority) = info.authority else {
-                return Err(DeriveError::NotANet(info.kind));
+            let (rights, narrowings) = hold.tree.rights(hold.node).ok_or_else(revoked)?;
+            let Some(rights) = rights else {
+                return Err(DeriveError::NotANet(self.kind()));
             };
+            if !rights.derivable {
+                return Err(DeriveError::NotDerivable(self.id()));
+            }
+            let rights = narrow(&rights)?;
+            let made = rights.authority.clone();
             let birth = Birth {
-                id: CapId::next(),
-                kind: Kind::Net,
-                label: hold.label.clone(),
-                authority: Some(narrow(&authority)?),
-                target: None,
-                socket: None,
+                rights: Some(rights),
+                lease: lease_end(terms),
+                ..Birth::new(Kind::Net, label.clone())
             };
             let id = birth.id;
-            let made = birth.authority.clone();
             // The embedder is trusted with its own memory, so it has no bounds.
             match hold
                 .tree
                 .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
             {
                 Ok(node) => {
-                    audit::derive(id, self.id(), Kind::Net, &hold.label, None, made.as_ref());
-                    return Ok(Capability::new(
-                        hold.tree.clone(),
-                        node,
-                        Kind::Net,
-                        hold.label.clone(),
-                    ));
+                    audit::derive(id, self.id(), Kind::Net, &label, None, Some(&made));
+                    return Ok(Capability::new(hold.tree.clone(), node, Kind::Net, label));
                 }
                 // It was narrowed in between: look again.
                 Err(Barren::Narrowed) => {}

@@ -7,22 +7,29 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use refcap_abi::Kind;
 use refcap_authority::{Authority, TooComplex};
 
 use super::id::{CapId, Key, Register};
+use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
+use super::rights::Rights;
 use super::table::Entry;
+use crate::audit;
+use crate::budget::Usage;
 
-/// Something outside of the lineage that must end with its capability: a socket.
+/// Something outside of the lineage that must end with its capability: a socket, a look-up of a name.
 pub(crate) trait Sever: fmt::Debug + Send + Sync {
     /// Ends it. When this returns, no operation through it starts any more, and what is blocked in one
     /// has been woken.
     fn sever(&self);
 
-    /// Whether it could be made under this authority.
-    fn is_permitted_by(&self, authority: &Authority) -> bool;
+    /// From now on it may do only what the authority allows: its capability's own where it has one, else
+    /// the bound that an ancestor was narrowed to. Returns whether it may exist at all; if not, it is
+    /// severed next.
+    fn restrict(&self, authority: &Authority) -> bool;
 }
 
 /// What a new capability is.
@@ -31,12 +38,29 @@ pub(crate) struct Birth {
     pub(crate) id: CapId,
     pub(crate) kind: Kind,
     pub(crate) label: Arc<str>,
-    /// The authority of a Net.
-    pub(crate) authority: Option<Authority>,
+    /// What it allows, where that is more than the one object behind it.
+    pub(crate) rights: Option<Rights>,
+    /// When it ends by itself.
+    pub(crate) lease: Option<Instant>,
     /// The capability that a Revoker ends.
     pub(crate) target: Option<Key<Node>>,
     /// The socket behind it.
     pub(crate) socket: Option<Arc<dyn Sever>>,
+}
+
+impl Birth {
+    /// A capability with nothing yet but its kind.
+    pub(crate) fn new(kind: Kind, label: Arc<str>) -> Birth {
+        Birth {
+            id: CapId::next(),
+            kind,
+            label,
+            rights: None,
+            lease: None,
+            target: None,
+            socket: None,
+        }
+    }
 }
 
 /// Who holds a new capability.
@@ -79,9 +103,12 @@ pub(crate) struct Node {
     depth: u32,
     kind: Kind,
     label: Arc<str>,
-    authority: Option<Authority>,
+    rights: Option<Rights>,
     /// How often the authority was narrowed in place.
     narrowings: u32,
+    lease: Option<Lease>,
+    /// The vat that it was handed to, if it may be handed to one only.
+    recipient: Option<u64>,
     /// The vat that made it, which pays for it for as long as it is kept.
     owner: Option<Arc<Mailbox>>,
     /// The vat's entry, while the vat holds it.
@@ -111,8 +138,12 @@ pub struct CapabilityInfo {
     pub kind: Kind,
     /// The name under which it, or what it comes from, was granted.
     pub label: Arc<str>,
-    /// What it allows, for a Net.
+    /// What it allows, for a Net and what has rules of its own: listeners, datagram sockets, names.
     pub authority: Option<Authority>,
+    /// How much is used of the budget that it draws on, if there is one.
+    pub usage: Option<Usage>,
+    /// When its lease ends, if it has one of its own.
+    pub expires: Option<Instant>,
     /// The vat that holds it or held it; `None` when the embedder does.
     pub vat: Option<u64>,
     /// Whether somebody holds it. One that nobody holds is kept while others descend from it.
@@ -131,14 +162,23 @@ impl Tree {
         let tree = Arc::new(Tree::default());
         let mut node = node(&birth, None, 0);
         node.host_holds = true;
-        let key = lock(&tree.nodes).insert(birth.id, node);
+        let mut nodes = lock(&tree.nodes);
+        let key = nodes.insert(birth.id, node);
+        tree.begin_lease(&mut nodes, key, birth.lease);
+        drop(nodes);
         (tree, key)
+    }
+
+    fn begin_lease(self: &Arc<Tree>, nodes: &mut Register<Node>, key: Key<Node>, ends: Option<Instant>) {
+        if let (Some(ends), Some(node)) = (ends, nodes.get_mut(key)) {
+            node.lease = Some(Lease::begin(ends, &Arc::downgrade(self), key));
+        }
     }
 
     /// Adds a capability below `parent`, which must be alive and, where `narrowings` says so, must not
     /// have been narrowed since the caller looked.
     pub(crate) fn derive(
-        &self,
+        self: &Arc<Tree>,
         parent: Key<Node>,
         narrowings: Option<u32>,
         bounds: Bounds,
@@ -162,6 +202,7 @@ impl Tree {
         }
         let key = nodes.insert(birth.id, node(&birth, Some(parent), depth));
         link(&mut nodes, parent, key);
+        self.begin_lease(&mut nodes, key, birth.lease);
         if let Some(node) = nodes.get_mut(key) {
             match holder {
                 Holder::Host => node.host_holds = true,
@@ -196,7 +237,28 @@ impl Tree {
         let mut nodes = lock(&self.nodes);
         let fallen = fell(&mut nodes, key);
         // Still locked: whoever revokes the same a moment later must not return before it is done.
-        fallen.announce()
+        fallen.announce(Ended::Revoked)
+    }
+
+    /// Ends a capability whose lease has ended, as [`revoke`](Tree::revoke) does.
+    pub(crate) fn expire(&self, key: Key<Node>) {
+        let mut nodes = lock(&self.nodes);
+        let Some(label) = nodes.get(key).map(|node| node.label.clone()) else {
+            return;
+        };
+        let ended = fell(&mut nodes, key).announce(Ended::Expired);
+        drop(nodes);
+        audit::expire(key.id(), &label, ended);
+    }
+
+    /// Hands a capability that may go to one vat only to that vat. Returns whether it may have it.
+    pub(crate) fn claim(&self, key: Key<Node>, vat: u64) -> bool {
+        let mut nodes = lock(&self.nodes);
+        match nodes.get_mut(key) {
+            Some(node) => *node.recipient.get_or_insert(vat) == vat,
+            // It is revoked, which the caller finds out next.
+            None => true,
+        }
     }
 
     /// Intersects the authority of a capability and of everything derived from it with `bound`, in place;
@@ -210,27 +272,30 @@ impl Tree {
         let mut sockets = Vec::new();
         for node_key in subtree(&nodes, key) {
             let Some(node) = nodes.get(node_key) else { continue };
-            if let Some(authority) = &node.authority
-                && !authority.is_subset(bound)
-            {
-                changes.push((node_key, authority.intersect(bound)?));
-            }
-            if node
-                .socket
-                .as_ref()
-                .is_some_and(|socket| !socket.is_permitted_by(bound))
-            {
+            if let Some(rights) = &node.rights {
+                if !rights.authority.is_subset(bound) {
+                    changes.push((node_key, rights.authority.intersect(bound)?));
+                }
+            } else if node.socket.is_some() {
                 sockets.push(node_key);
             }
         }
         // From here on nothing fails: either all of it happens or none.
         let changed = changes.len();
+        let mut ended = Vec::new();
         for (node_key, authority) in changes {
             let Some(node) = nodes.get_mut(node_key) else {
                 continue;
             };
             node.narrowings = node.narrowings.wrapping_add(1);
-            node.authority = Some(authority.clone());
+            if let Some(rights) = &mut node.rights {
+                rights.authority = authority.clone();
+            }
+            if let Some(socket) = &node.socket
+                && !socket.restrict(&authority)
+            {
+                ended.push(node_key);
+            }
             if let (Some(owner), Some(entry)) = (&node.owner, node.entry) {
                 let narrowings = node.narrowings;
                 // Still locked, so that of two changes the vat reads the later one later.
@@ -241,8 +306,14 @@ impl Tree {
                 }]);
             }
         }
-        for socket in sockets {
-            fell(&mut nodes, socket).announce();
+        for node_key in sockets {
+            let socket = nodes.get(node_key).and_then(|node| node.socket.as_ref());
+            if socket.is_some_and(|socket| !socket.restrict(bound)) {
+                ended.push(node_key);
+            }
+        }
+        for node_key in ended {
+            fell(&mut nodes, node_key).announce(Ended::Revoked);
         }
         Ok(Some(changed))
     }
@@ -256,8 +327,10 @@ impl Tree {
         nodes.get(key).map(|node| describe(key, node))
     }
 
-    pub(crate) fn narrowings(&self, key: Key<Node>) -> Option<u32> {
-        lock(&self.nodes).get(key).map(|node| node.narrowings)
+    /// What a capability allows, and how often it was narrowed so far.
+    pub(crate) fn rights(&self, key: Key<Node>) -> Option<(Option<Rights>, u32)> {
+        let nodes = lock(&self.nodes);
+        nodes.get(key).map(|node| (node.rights.clone(), node.narrowings))
     }
 
     /// The capability and all that descend from it, parents before children.
@@ -283,12 +356,19 @@ struct Fallen {
     sockets: Vec<Arc<dyn Sever>>,
 }
 
+/// Why a capability is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Revoked,
+    Expired,
+}
+
 impl Fallen {
-    fn announce(self) -> usize {
+    fn announce(self, how: Ended) -> usize {
         // Letters first: a vat that is woken by its socket's end must find them.
         for same_vat in self.letters.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
             if let Some((mailbox, _)) = same_vat.first() {
-                mailbox.post(same_vat.iter().map(|&(_, entry)| Letter::Revoked(entry)));
+                mailbox.post(same_vat.iter().map(|&(_, entry)| Letter::Ended(entry, how)));
             }
         }
         for socket in &self.sockets {
@@ -308,8 +388,10 @@ fn node(birth: &Birth, parent: Option<Key<Node>>, depth: u32) -> Node {
         depth,
         kind: birth.kind,
         label: birth.label.clone(),
-        authority: birth.authority.clone(),
+        rights: birth.rights.clone(),
         narrowings: 0,
+        lease: None,
+        recipient: None,
         owner: None,
         entry: None,
         host_holds: false,
@@ -325,7 +407,13 @@ fn describe(key: Key<Node>, node: &Node) -> CapabilityInfo {
         parent: node.parent.map(Key::id),
         kind: node.kind,
         label: node.label.clone(),
-        authority: node.authority.clone(),
+        authority: node.rights.as_ref().map(|rights| rights.authority.clone()),
+        usage: node
+            .rights
+            .as_ref()
+            .and_then(|rights| rights.account.as_ref())
+            .map(|account| account.usage()),
+        expires: node.lease.as_ref().map(Lease::ends),
         vat: node.owner.as_ref().map(|owner| owner.vat()),
         held: node.is_held(),
     }
@@ -395,7 +483,8 @@ fn prune(nodes: &mut Register<Node>, mut key: Key<Node>) {
         let parent = node.parent;
         match (node.children, node.first_child) {
             (0, _) => unlink(nodes, key),
-            (1, Some(child)) => replace(nodes, key, child),
+            // One with a lease stays where it is: it ends what is below it.
+            (1, Some(child)) if node.lease.is_none() => replace(nodes, key, child),
             _ => return,
         }
         if let Some(node) = nodes.remove(key)
@@ -488,16 +577,12 @@ mod tests {
     fn birth() -> Birth {
         static EVERYTHING: LazyLock<Authority> = LazyLock::new(Authority::everything);
         Birth {
-            id: CapId::next(),
-            kind: Kind::Net,
-            label: "test".into(),
-            authority: Some(EVERYTHING.clone()),
-            target: None,
-            socket: None,
+            rights: Some(Rights::of(EVERYTHING.clone())),
+            ..Birth::new(Kind::Net, "test".into())
         }
     }
 
-    fn derive(tree: &Tree, parent: Key<Node>) -> Key<Node> {
+    fn derive(tree: &Arc<Tree>, parent: Key<Node>) -> Key<Node> {
         tree.derive(parent, None, WIDE, birth(), Holder::Host).unwrap()
     }
 

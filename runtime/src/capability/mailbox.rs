@@ -11,13 +11,14 @@ use refcap_authority::Authority;
 
 use super::Capability;
 use super::id::Key;
+use super::lineage::Ended;
 use super::table::Entry;
 
 /// Something that happened to one of the vat's capabilities.
 #[derive(Debug)]
 pub(crate) enum Letter {
-    /// It was revoked.
-    Revoked(Key<Entry>),
+    /// It was revoked, or its lease has ended.
+    Ended(Key<Entry>, Ended),
     /// It allows less from now on.
     Narrowed {
         entry: Key<Entry>,

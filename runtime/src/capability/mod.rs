@@ -1,17 +1,21 @@
 //! Capabilities: what a reference names.
 //!
 //! A capability is an object (what), an authority (which operations on it) and a place in a lineage (what
-//! it was derived from). [`id`] gives names that are never reused, [`lineage`] says what is alive,
+//! it was derived from). [`id`] gives names that are never reused, [`lineage`] says what is alive, [`lease`]
+//! ends what has had its time, [`rights`] is what a capability allows and on what terms,
 //! [`table`] is one vat's own view, [`mailbox`] is how the lineage tells a running vat of changes, and
 //! [`handle`] is what the embedder holds. Nothing here knows wasm.
 
 mod handle;
 mod id;
+mod lease;
 pub(crate) mod lineage;
 pub(crate) mod mailbox;
+pub(crate) mod rights;
 pub(crate) mod table;
 
 pub use handle::{Capability, DeriveError, NarrowError};
 pub use id::CapId;
 pub(crate) use id::Key;
 pub use lineage::CapabilityInfo;
+pub use rights::GrantRefused;

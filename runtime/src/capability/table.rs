@@ -4,32 +4,56 @@
 //! the letters in the vat's mailbox.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use refcap_abi::{ErrorCode, Kind};
-use refcap_authority::Authority;
 
 use super::Capability;
-use super::id::{CapId, Key, Register};
-use super::lineage::{Barren, Birth, Bounds, Holder, Node, Sever, Tree};
+use super::id::{Key, Register};
+use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Sever, Tree};
 use super::mailbox::{Letter, Mailbox};
+use super::rights::Rights;
 use crate::audit;
-use crate::net::TcpDoor;
+use crate::budget::Account;
+use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 
 /// What a capability is a capability to.
 #[derive(Debug, Clone)]
 pub(crate) enum Object {
-    Net(Authority),
+    Net(Rights),
+    Name(Arc<NameDoor>),
+    TcpListener(Arc<ListenerDoor>),
     TcpStream(Arc<TcpDoor>),
+    UdpSocket(Arc<UdpDoor>),
+    Poller(Arc<PollSet>),
     /// The power to end another node of the same lineage.
     Revoker(Key<Node>),
+    /// What was one of these, until its lease ended.
+    Expired(Kind),
 }
 
 impl Object {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Object::Net(_) => Kind::Net,
+            Object::Name(_) => Kind::Name,
+            Object::TcpListener(_) => Kind::TcpListener,
             Object::TcpStream(_) => Kind::TcpStream,
+            Object::UdpSocket(_) => Kind::UdpSocket,
+            Object::Poller(_) => Kind::Poller,
             Object::Revoker(_) => Kind::Revoker,
+            Object::Expired(kind) => *kind,
+        }
+    }
+
+    /// What must end with the capability.
+    fn sever(&self) -> Option<Arc<dyn Sever>> {
+        match self {
+            Object::Name(door) => Some(door.clone()),
+            Object::TcpListener(door) => Some(door.clone()),
+            Object::TcpStream(door) => Some(door.clone()),
+            Object::UdpSocket(door) => Some(door.clone()),
+            Object::Net(_) | Object::Poller(_) | Object::Revoker(_) | Object::Expired(_) => None,
         }
     }
 }
@@ -41,6 +65,7 @@ pub(crate) struct Entry {
     node: Key<Node>,
     narrowings: u32,
     label: Arc<str>,
+    account: Option<Arc<Account>>,
     object: Object,
 }
 
@@ -53,11 +78,27 @@ impl Entry {
         &self.label
     }
 
-    /// The authority of a Net.
-    pub(crate) fn net(&self) -> Result<&Authority, ErrorCode> {
+    /// What a Net allows.
+    pub(crate) fn net(&self) -> Result<&Rights, ErrorCode> {
         match &self.object {
-            Object::Net(authority) => Ok(authority),
-            Object::TcpStream(_) | Object::Revoker(_) => Err(ErrorCode::WrongKind),
+            Object::Net(rights) => Ok(rights),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// What a Name stands for.
+    pub(crate) fn name(&self) -> Result<&Arc<NameDoor>, ErrorCode> {
+        match &self.object {
+            Object::Name(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The socket of a TcpListener.
+    pub(crate) fn listener(&self) -> Result<&Arc<ListenerDoor>, ErrorCode> {
+        match &self.object {
+            Object::TcpListener(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
         }
     }
 
@@ -65,7 +106,38 @@ impl Entry {
     pub(crate) fn stream(&self) -> Result<&Arc<TcpDoor>, ErrorCode> {
         match &self.object {
             Object::TcpStream(door) => Ok(door),
-            Object::Net(_) | Object::Revoker(_) => Err(ErrorCode::WrongKind),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The socket of a UdpSocket.
+    pub(crate) fn udp(&self) -> Result<&Arc<UdpDoor>, ErrorCode> {
+        match &self.object {
+            Object::UdpSocket(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The budget that a socket or a name draws on.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+
+    /// A socket of any kind, as something to wait for.
+    pub(crate) fn source(&self) -> Result<Arc<dyn Source>, ErrorCode> {
+        match &self.object {
+            Object::TcpListener(door) => Ok(door.clone()),
+            Object::TcpStream(door) => Ok(door.clone()),
+            Object::UdpSocket(door) => Ok(door.clone()),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The set of a Poller.
+    pub(crate) fn poller(&self) -> Result<&Arc<PollSet>, ErrorCode> {
+        match &self.object {
+            Object::Poller(set) => Ok(set),
+            _ => Err(ErrorCode::WrongKind),
         }
     }
 
@@ -73,9 +145,18 @@ impl Entry {
     pub(crate) fn revoker(&self) -> Result<(&Arc<Tree>, Key<Node>), ErrorCode> {
         match &self.object {
             Object::Revoker(target) => Ok((&self.tree, *target)),
-            Object::Net(_) | Object::TcpStream(_) => Err(ErrorCode::WrongKind),
+            _ => Err(ErrorCode::WrongKind),
         }
     }
+}
+
+/// What a new capability has of its own, beside its object.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// Its label, if it is not its parent's.
+    pub(crate) label: Option<Arc<str>>,
+    /// When its lease ends.
+    pub(crate) lease: Option<Instant>,
 }
 
 /// The capabilities of one vat.
@@ -101,6 +182,8 @@ pub(crate) enum NoBirth {
     Depth(u32),
     /// The parent would have more children than this.
     FanOut(u32),
+    /// It went to another vat, and may go to one only.
+    NotTransferable,
 }
 
 impl CapTable {
@@ -128,35 +211,82 @@ impl CapTable {
     /// Looks a capability up. One that is not there was revoked: a closed one is marked on the reference
     /// itself, and never comes this far.
     pub(crate) fn get(&self, key: Key<Entry>) -> Result<&Entry, ErrorCode> {
-        self.entries.get(key).ok_or(ErrorCode::Revoked)
+        match self.entries.get(key) {
+            None => Err(ErrorCode::Revoked),
+            Some(entry) if matches!(entry.object, Object::Expired(_)) => Err(ErrorCode::Expired),
+            Some(entry) => Ok(entry),
+        }
+    }
+
+    /// The label of a capability that is or was in the table.
+    pub(crate) fn label(&self, key: Key<Entry>) -> Option<&Arc<str>> {
+        self.entries.get(key).map(Entry::label)
     }
 
     /// Adds a capability derived from `parent`.
-    pub(crate) fn derive(&mut self, parent: Key<Entry>, object: Object) -> Result<Key<Entry>, NoBirth> {
+    pub(crate) fn derive(
+        &mut self,
+        parent: Key<Entry>,
+        object: Object,
+        own: Own,
+    ) -> Result<Key<Entry>, NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
-        let (tree, node) = (above.tree.clone(), above.node);
-        let (label, narrowings) = (above.label.clone(), above.narrowings);
-        self.insert(tree, node, Some(narrowings), label, object)
+        let (tree, node, narrowings) = (above.tree.clone(), above.node, above.narrowings);
+        let rights = match (&object, &above.object) {
+            (Object::Net(rights), _) => Some(rights.clone()),
+            // These check each peer or packet, by what their Net allows at that time.
+            (Object::Name(_) | Object::TcpListener(_) | Object::UdpSocket(_), Object::Net(rights)) => {
+                Some(rights.clone())
+            }
+            _ => None,
+        };
+        let label = own.label.unwrap_or_else(|| above.label.clone());
+        let birth = Birth {
+            rights,
+            lease: own.lease,
+            ..Birth::new(object.kind(), label)
+        };
+        self.insert(&tree, node, Some(narrowings), birth, object)
     }
 
     /// Adds a capability that the embedder grants: one more below its own.
     pub(crate) fn accept(&mut self, name: &str, grant: &Capability) -> Result<Key<Entry>, NoBirth> {
         loop {
-            let narrowings = grant.tree().narrowings(grant.node()).ok_or(NoBirth::Revoked)?;
-            let authority = grant.authority().ok_or(NoBirth::Revoked)?;
-            let object = Object::Net(authority);
-            match self.insert(
-                grant.tree().clone(),
-                grant.node(),
-                Some(narrowings),
-                name.into(),
-                object,
-            ) {
+            let (rights, narrowings) = grant.tree().rights(grant.node()).ok_or(NoBirth::Revoked)?;
+            let rights = rights.ok_or(NoBirth::Revoked)?;
+            if !rights.transferable && !grant.tree().claim(grant.node(), self.mailbox.vat()) {
+                return Err(NoBirth::NotTransferable);
+            }
+            let birth = Birth {
+                rights: Some(rights.clone()),
+                ..Birth::new(Kind::Net, self.granted_as(name, grant))
+            };
+            let object = Object::Net(rights);
+            match self.insert(grant.tree(), grant.node(), Some(narrowings), birth, object) {
                 // Narrowed between the two looks.
                 Err(NoBirth::Stale) => {}
                 result => return result,
             }
         }
+    }
+
+    /// The name that a vat's grant goes by: its endowment's, and the labels that the embedder's terms gave.
+    fn granted_as(&self, name: &str, grant: &Capability) -> Arc<str> {
+        match grant.label().split_once('/') {
+            Some((_, labels)) => format!("{name}/{labels}").into(),
+            None => name.into(),
+        }
+    }
+
+    /// Adds a capability that comes from nothing and gives no authority: a poller.
+    pub(crate) fn plant(&mut self, label: &str, object: Object) -> Result<Key<Entry>, NoBirth> {
+        self.room_for(1)?;
+        let (tree, root) = Tree::plant(Birth::new(object.kind(), label.into()));
+        let birth = Birth::new(object.kind(), label.into());
+        let key = self.insert(&tree, root, None, birth, object)?;
+        // Nobody else holds it.
+        tree.close(root);
+        Ok(key)
     }
 
     /// Adds a Net with the authority of `parent`, and a Revoker for it.
@@ -166,9 +296,9 @@ impl CapTable {
     ) -> Result<(Key<Entry>, Key<Entry>), NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
         let object = above.object.clone();
-        let net = self.derive(parent, object)?;
+        let net = self.derive(parent, object, Own::default())?;
         let target = self.entries.get(net).ok_or(NoBirth::Revoked)?.node;
-        match self.derive(parent, Object::Revoker(target)) {
+        match self.derive(parent, Object::Revoker(target), Own::default()) {
             Ok(revoker) => Ok((net, revoker)),
             Err(error) => {
                 self.close(net);
@@ -179,42 +309,33 @@ impl CapTable {
 
     fn insert(
         &mut self,
-        tree: Arc<Tree>,
+        tree: &Arc<Tree>,
         parent: Key<Node>,
         narrowings: Option<u32>,
-        label: Arc<str>,
+        mut birth: Birth,
         object: Object,
     ) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
-        let kind = object.kind();
-        let birth = Birth {
-            id: CapId::next(),
-            kind,
-            label: label.clone(),
-            authority: match &object {
-                Object::Net(authority) => Some(authority.clone()),
-                _ => None,
-            },
-            target: match &object {
-                Object::Revoker(target) => Some(*target),
-                _ => None,
-            },
-            socket: match &object {
-                Object::TcpStream(door) => Some(door.clone() as Arc<dyn Sever>),
-                _ => None,
-            },
+        birth.socket = object.sever();
+        if let Object::Revoker(target) = &object {
+            birth.target = Some(*target);
+        }
+        let (id, kind, label) = (birth.id, birth.kind, birth.label.clone());
+        let authority = match &object {
+            Object::Net(rights) => Some(rights.authority.clone()),
+            _ => None,
         };
-        let id = birth.id;
-        let authority = birth.authority.clone();
         let mut made = None;
         let place = {
             let (entries, made, tree, label) = (&mut self.entries, &mut made, tree.clone(), label.clone());
+            let account = birth.rights.as_ref().and_then(|rights| rights.account.clone());
             Box::new(move |node| {
                 let entry = Entry {
                     tree,
                     node,
                     narrowings: 0,
                     label,
+                    account,
                     object,
                 };
                 let key = entries.insert(id, entry);
@@ -247,8 +368,8 @@ impl CapTable {
             return false;
         };
         entry.tree.close(entry.node);
-        if let Object::TcpStream(door) = &entry.object {
-            door.sever();
+        if let Some(socket) = entry.object.sever() {
+            socket.sever();
         }
         audit::close(key.id(), entry.object.kind(), &entry.label, self.mailbox.vat());
         true
@@ -258,8 +379,13 @@ impl CapTable {
     pub(crate) fn read_letters(&mut self) {
         for letter in self.mailbox.take_letters() {
             match letter {
-                Letter::Revoked(key) => {
+                Letter::Ended(key, Ended::Revoked) => {
                     self.entries.remove(key);
+                }
+                Letter::Ended(key, Ended::Expired) => {
+                    if let Some(entry) = self.entries.get_mut(key) {
+                        entry.object = Object::Expired(entry.object.kind());
+                    }
                 }
                 Letter::Narrowed {
                     entry,
@@ -267,7 +393,9 @@ impl CapTable {
                     narrowings,
                 } => {
                     if let Some(entry) = self.entries.get_mut(entry) {
-                        entry.object = Object::Net(authority);
+                        if let Object::Net(rights) = &mut entry.object {
+                            rights.authority = authority;
+                        }
                         entry.narrowings = narrowings;
                     }
                 }
@@ -296,6 +424,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
+
+    use refcap_authority::Authority;
 
     use super::*;
     use crate::ambient::ambient_authority;
@@ -330,13 +460,13 @@ mod tests {
             table.read_letters();
             let entry = table.get(key).unwrap();
             assert_eq!(
-                Some(entry.net().unwrap().clone()),
+                Some(entry.net().unwrap().authority.clone()),
                 net.authority(),
                 "round {round}"
             );
             assert_eq!(
                 Some(entry.narrowings),
-                entry.tree.narrowings(entry.node),
+                entry.tree.rights(entry.node).map(|(_, narrowings)| narrowings),
                 "round {round}"
             );
         }
@@ -356,7 +486,7 @@ mod tests {
             self.done.store(true, Ordering::SeqCst);
         }
 
-        fn is_permitted_by(&self, _: &Authority) -> bool {
+        fn restrict(&self, _: &Authority) -> bool {
             true
         }
     }
@@ -372,12 +502,8 @@ mod tests {
             done: AtomicBool::new(false),
         });
         let birth = Birth {
-            id: CapId::next(),
-            kind: Kind::TcpStream,
-            label: "slow".into(),
-            authority: None,
-            target: None,
             socket: Some(slow.clone()),
+            ..Birth::new(Kind::TcpStream, "slow".into())
         };
         net.tree()
             .derive(net.node(), None, BOUNDS, birth, Holder::Host)

@@ -37,7 +37,7 @@ pub(super) fn kind(call: &mut Call<'_>) -> Reply {
 
 /// `cap_close(capability) -> status`: give a capability up.
 ///
-/// - **Needs** a capability of any kind, also one that was revoked.
+/// - **Needs** a capability of any kind, also one that was revoked or whose lease has ended.
 /// - **Checks** nothing more.
 /// - **Returns** 0. Every copy of this reference is of no use from now on (`Closed`). A connection is
 ///   closed; what was derived from a Net lives on. Closing a Revoker revokes nothing. `Revoked` when

@@ -1,20 +1,16 @@
 //! What a guest can do with a TcpStream.
 //!
 //! Reading and writing never wait: they do what can be done at once or return `WouldBlock`, and
-//! `stream_wait` waits. So the calls that move bytes are cheap, and there is one place where a guest
-//! sleeps, one that a revocation has to wake.
+//! `socket_wait` or a poller waits. So the calls that move bytes are cheap, and there are few places where
+//! a guest sleeps, each of which a revocation has to wake.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use refcap_abi::{
-    ADDRESS_LOCAL, ADDRESS_PEER, ErrorCode, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE, WAIT_READ,
-    WAIT_WRITE, wire,
-};
+use refcap_abi::{ErrorCode, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE};
 
 use super::memory::Span;
 use crate::audit;
-use crate::net::{Interest, TcpDoor};
+use crate::net::TcpDoor;
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::Refusal;
 
@@ -27,8 +23,9 @@ fn door(call: &Call<'_>) -> Result<Arc<TcpDoor>, ErrorCode> {
 /// - **Needs** a TcpStream, and a buffer.
 /// - **Checks** that the connection has not been revoked, before and after.
 /// - **Returns** how many bytes were read; 0 is the end of the stream (or of an empty buffer).
-///   `WouldBlock` when there is nothing yet, or when the guest has moved much without waiting and others
-///   must have their turn: wait, and read again. `ConnectionReset`, `NotConnected`, `Io`.
+///   `WouldBlock` when there is nothing yet, when the rate of a budget is used up for now, or when the
+///   guest has moved much without waiting and others must have their turn: wait, and read again.
+///   `Exhausted` when a budget is used up for good; `ConnectionReset`, `NotConnected`, `Io`.
 /// - **Traps** never.
 pub(super) fn read(call: &mut Call<'_>) -> Reply {
     let door = door(call)?;
@@ -43,8 +40,8 @@ pub(super) fn read(call: &mut Call<'_>) -> Reply {
 ///
 /// - **Needs** a TcpStream, and bytes.
 /// - **Checks** that the connection has not been revoked, before and after.
-/// - **Returns** how many bytes were taken. `WouldBlock` as for `stream_read`; `ConnectionReset`,
-///   `NotConnected`, `Io`.
+/// - **Returns** how many bytes were taken. `WouldBlock` and `Exhausted` as for `stream_read`;
+///   `ConnectionReset`, `NotConnected`, `Io`; for a connection that could not be made, why.
 /// - **Traps** never.
 pub(super) fn write(call: &mut Call<'_>) -> Reply {
     let door = door(call)?;
@@ -64,40 +61,6 @@ fn limit(bytes: &mut [u8]) -> &mut [u8] {
 fn moved(call: &mut Call<'_>, direction: &'static str, count: usize) -> Reply {
     audit::moved(call.key(0)?.id(), call.state().mailbox.vat(), direction, count);
     Ok(Outcome::Done(i32::try_from(count).unwrap_or(i32::MAX)))
-}
-
-/// `stream_wait(stream, interest, timeout_ms) -> status`: sleep until the stream can be read or written.
-///
-/// - **Needs** a TcpStream; `WAIT_READ`, `WAIT_WRITE` or both; a time in milliseconds (0 for no end).
-/// - **Checks** the interest.
-/// - **Returns** which of them are ready, as the same bits. `BadArgument`, `TimedOut`, `Revoked` as soon
-///   as the connection or anything it came from is revoked, `Io`.
-/// - **Traps** never. Suspends the guest.
-pub(super) async fn wait(call: &mut Call<'_>) -> Reply {
-    let door = door(call)?;
-    let interest = match call.int(0) {
-        WAIT_READ => Interest::Read,
-        WAIT_WRITE => Interest::Write,
-        both if both == WAIT_READ | WAIT_WRITE => Interest::Either,
-        other => {
-            let why = format!("{other} is not an interest: WAIT_READ, WAIT_WRITE or both");
-            return Err(Refusal::new(ErrorCode::BadArgument, why).into());
-        }
-    };
-    let timeout = match call.int(1) {
-        0 => None,
-        milliseconds => Some(Duration::from_millis(u64::from(milliseconds.cast_unsigned()))),
-    };
-    if call.state_mut().end_turn() {
-        // The guest has had its share without ever sleeping; tokio's own yield lets I/O and timers run.
-        tokio::task::yield_now().await;
-    }
-    let ready = door.wait(interest, timeout).await?;
-    Ok(Outcome::Done(match ready {
-        Interest::Read => WAIT_READ,
-        Interest::Write => WAIT_WRITE,
-        Interest::Either => WAIT_READ | WAIT_WRITE,
-    }))
 }
 
 /// `stream_shutdown(stream, how) -> status`: end one or both directions.
@@ -121,23 +84,22 @@ pub(super) fn shutdown(call: &mut Call<'_>) -> Reply {
     Ok(Outcome::Done(0))
 }
 
-/// `stream_address(stream, which, buffer, length) -> status`: one of the two ends.
+/// `stream_no_delay(stream, on) -> status`: whether small writes are sent at once (`TCP_NODELAY`).
 ///
-/// - **Needs** a TcpStream; `ADDRESS_LOCAL` or `ADDRESS_PEER`; a buffer.
-/// - **Checks** which.
-/// - **Returns** the length of the address in its wire form, and its beginning in the buffer.
-///   `BadArgument`, `NotConnected`, `Io`.
+/// - **Needs** a TcpStream; 1 for on, 0 for off, which is how a stream begins.
+/// - **Checks** the number.
+/// - **Returns** 0. `BadArgument`, `WouldBlock` while it is still connecting, `Io`.
 /// - **Traps** never.
-pub(super) fn address(call: &mut Call<'_>) -> Reply {
+pub(super) fn no_delay(call: &mut Call<'_>) -> Reply {
     let door = door(call)?;
-    let span = Span::new(call, call.int(1), call.int(2))?;
-    let address = match call.int(0) {
-        ADDRESS_LOCAL => door.local_address()?,
-        ADDRESS_PEER => door.remote_address(),
+    let on = match call.int(0) {
+        0 => false,
+        1 => true,
         other => {
-            let why = format!("{other} is not an end: ADDRESS_LOCAL or ADDRESS_PEER");
+            let why = format!("{other} is neither 0 nor 1");
             return Err(Refusal::new(ErrorCode::BadArgument, why).into());
         }
     };
-    Ok(Outcome::Done(span.answer(call, &wire::encode_address(address))))
+    door.set_no_delay(on)?;
+    Ok(Outcome::Done(0))
 }

@@ -3,7 +3,7 @@
 use refcap_abi::{ErrorCode, endowment};
 
 use super::memory::{Span, copy_in};
-use super::net::make_room;
+use super::open::make_room;
 use crate::limits::REPORT_BYTES;
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::Refusal;
@@ -13,7 +13,8 @@ use crate::vat::Refusal;
 /// - **Needs** a name.
 /// - **Checks** the vat's limits.
 /// - **Returns** a capability that the embedder left for this vat under that name, once. `NotFound`,
-///   `BadArgument`, `LimitReached`, `Revoked` when it was revoked before it was taken.
+///   `BadArgument`, `LimitReached`, `Revoked` when it was revoked before it was taken,
+///   `NotTransferable` when it may be held by one program only and another one has it.
 /// - **Traps** never.
 pub(super) fn grant_take(call: &mut Call<'_>) -> Reply {
     let bytes = copy_in(call, call.int(0), call.int(1), endowment::MAX_NAME, "the name")?;
@@ -46,6 +47,19 @@ pub(super) fn error_message(call: &mut Call<'_>) -> Reply {
     let span = Span::new(call, call.int(0), call.int(1))?;
     let message = call.state().last_error_message();
     Ok(Outcome::Done(span.answer(call, message.as_bytes())))
+}
+
+/// `time_now(buffer, length) -> status`: how long has this program been running?
+///
+/// - **Needs** a buffer.
+/// - **Checks** nothing more.
+/// - **Returns** 8, and in the buffer the beginning of a 64-bit number, little-endian: nanoseconds since
+///   the program was started. It never goes backwards, and says nothing of the date.
+/// - **Traps** never.
+pub(super) fn time_now(call: &mut Call<'_>) -> Reply {
+    let span = Span::new(call, call.int(0), call.int(1))?;
+    let nanos = u64::try_from(call.state().started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    Ok(Outcome::Done(span.answer(call, &nanos.to_le_bytes())))
 }
 
 /// `report(text, length) -> status`: leave a message for whoever runs the program, for a target without a

@@ -5,59 +5,143 @@
 //! connect. Checking after an implicit bind is too late, for the first packet has left by then.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::time::Duration;
 
 use refcap_abi::ErrorCode;
 use refcap_authority::{
-    Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical,
+    Answers, Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple,
+    canonical_socket,
 };
 use tokio::net::TcpSocket;
 
-use super::door::{TcpDoor, refusal};
-use crate::capability::mailbox::SocketPermit;
+use super::bind::candidates;
+use super::door::{Attempt, TcpDoor, refusal};
+use super::permit::Permit;
 use crate::vat::Refusal;
 
-/// Ports of a granted range that are tried before giving up. Each costs a system call or two.
-const PORT_TRIES: usize = 256;
+/// A socket that may connect, and the end that it is bound to; none where any is granted.
+type Prepared = (TcpSocket, Option<SocketAddr>);
 
-/// A connection that was checked and may be made.
-pub(crate) struct Plan {
-    pub(crate) socket: TcpSocket,
-    pub(crate) door: Arc<TcpDoor>,
-}
-
-/// Checks a connection and prepares its socket. No packet leaves.
-pub(crate) fn prepare(
+/// Checks a connection to an address, from `from` if that is given, and prepares its socket. No packet
+/// leaves.
+pub(crate) fn to_address(
     authority: &Authority,
     remote: SocketAddr,
-    permit: SocketPermit,
-) -> Result<Plan, Refusal> {
-    let remote = SocketAddr::new(canonical(remote.ip()), remote.port());
-    if remote.port() == 0 {
-        return Err(Refusal::new(
+    from: Option<SocketAddr>,
+    timeout: Duration,
+    permit: Permit,
+) -> Result<TcpDoor, Refusal> {
+    let remote = reachable(remote)?;
+    let judged = Remote::from(remote);
+    let (socket, local) = prepare(authority, &judged, remote, from)?;
+    let attempt: Attempt =
+        Box::pin(async move { socket.connect(remote).await.map_err(|error| refusal(&error)) });
+    Ok(TcpDoor::connecting(judged, local, attempt, timeout, permit))
+}
+
+/// A connection to a name that was resolved: to the first of its addresses that takes it. Each is checked
+/// by itself, and bound by itself, before its first packet.
+pub(super) fn to_name(
+    authority: Authority,
+    answers: Answers,
+    judged: Remote,
+    addresses: Vec<IpAddr>,
+    timeout: Duration,
+    permit: Permit,
+) -> TcpDoor {
+    let name = judged.clone();
+    let attempt: Attempt = Box::pin(async move {
+        let mut last = ErrorCode::NameNotResolved.into();
+        // Each gets an equal part of the time, so that the first one can't use it all.
+        let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        for address in addresses {
+            let remote = SocketAddr::new(address, name.port());
+            let connecting = async {
+                let (socket, local) = prepare(&authority, &name, remote, None)?;
+                let local = local.unwrap_or_else(|| unspecified(remote));
+                if !answers.permits(&Tuple::new(Operation::Connect, Protocol::Tcp, local, remote)) {
+                    let why = format!("{name} stands for {address}, which is not allowed from {local}");
+                    return Err(Refusal::new(ErrorCode::Denied, why));
+                }
+                socket.connect(remote).await.map_err(|error| refusal(&error))
+            };
+            match tokio::time::timeout(share, connecting).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(refused)) => last = refused,
+                Err(_) => {
+                    let why = format!("no connection to {name} at {address} after {share:?}");
+                    last = Refusal::new(ErrorCode::TimedOut, why);
+                }
+            }
+        }
+        Err(last)
+    });
+    TcpDoor::connecting(judged, None, attempt, timeout, permit)
+}
+
+/// An address that a connection could be made to.
+fn reachable(remote: SocketAddr) -> Result<SocketAddr, Refusal> {
+    let remote = canonical_socket(remote);
+    match remote.port() {
+        0 => Err(Refusal::new(
             ErrorCode::BadArgument,
             "nothing can be reached at port 0",
-        ));
+        )),
+        _ => Ok(remote),
     }
-    let query = Query::new(Operation::Connect, Protocol::Tcp).remote(remote);
-    let locals = authority.local_ranges(Operation::Connect, Protocol::Tcp, &Remote::from(remote));
+}
+
+/// Binds a socket for a connection to `remote`, which authority knows as `judged`.
+fn prepare(
+    authority: &Authority,
+    judged: &Remote,
+    remote: SocketAddr,
+    from: Option<SocketAddr>,
+) -> Result<Prepared, Refusal> {
+    let query = Query::new(Operation::Connect, Protocol::Tcp).remote(judged.clone());
+    let locals = authority.local_ranges(Operation::Connect, Protocol::Tcp, judged);
+    let denied = |query| Refusal::denied(authority.clone(), query);
     if locals.is_empty() {
-        return Err(Refusal::denied(authority.clone(), query));
+        return Err(denied(query));
     }
     let family = Family::from(remote.ip());
-    if locals.is_unrestricted(family) {
-        // Whatever the kernel chooses is granted.
-        let socket = new_socket(family)?;
-        let door = Arc::new(TcpDoor::new(None, remote, permit));
-        return Ok(Plan { socket, door });
-    }
-    let (socket, local) = bind_within(&locals, family, remote)?;
-    let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, remote);
-    if !authority.permits(&tuple) {
-        return Err(Refusal::denied(authority.clone(), query.local(local)));
-    }
-    let door = Arc::new(TcpDoor::new(Some(local), remote, permit));
-    Ok(Plan { socket, door })
+    // An address that carries an IPv4 address is judged by that too, which only the whole tuple can be.
+    let check = |local| {
+        let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, judged.clone());
+        match authority.permits(&tuple) {
+            true => Ok(()),
+            false => Err(denied(query.clone().local(local))),
+        }
+    };
+    let (socket, local) = match from.map(canonical_socket) {
+        None if locals.is_unrestricted(family) => {
+            // Whatever the kernel chooses is granted.
+            check(unspecified(remote))?;
+            return Ok((new_socket(family)?, None));
+        }
+        None => bind_within(&locals, family, remote)?,
+        Some(from) => {
+            if Family::from(from.ip()) != family {
+                let why = format!("{remote} can't be reached from {from}: one is IPv4, the other IPv6");
+                return Err(Refusal::new(ErrorCode::BadArgument, why));
+            }
+            let ports = granted_ports(&locals, from);
+            if ports.is_empty() {
+                return Err(denied(query.local(from)));
+            }
+            bind_to(from.ip(), ports, family)?
+        }
+    };
+    check(local)?;
+    Ok((socket, Some(local)))
+}
+
+fn unspecified(like: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, 0)
 }
 
 fn new_socket(family: Family) -> Result<TcpSocket, Refusal> {
@@ -66,6 +150,19 @@ fn new_socket(family: Family) -> Result<TcpSocket, Refusal> {
         Family::V6 => TcpSocket::new_v6(),
     }
     .map_err(|error| refusal(&error))
+}
+
+/// The ports to try for a local end that the guest chose: its own, or for port 0 any that is granted.
+fn granted_ports(locals: &LocalRanges, from: SocketAddr) -> Vec<u16> {
+    if from.port() != 0 {
+        return locals.contains(from).then_some(from.port()).into_iter().collect();
+    }
+    let ranges: Vec<_> = locals
+        .iter()
+        .filter(|(range, _)| range.contains(from.ip()))
+        .flat_map(|(_, ports)| ports)
+        .collect();
+    candidates(&ranges, |_| true)
 }
 
 /// Binds a new socket to a granted local end, and says to which.
@@ -81,23 +178,13 @@ fn bind_within(
         let Some(ip) = address_in(&range, family, own) else {
             continue;
         };
-        for port in candidates(&ports) {
-            let socket = new_socket(family)?;
-            allow_reuse(&socket, port)?;
-            match socket.bind(SocketAddr::new(ip, port)) {
-                Ok(()) => {
-                    let local = socket.local_addr().map_err(|error| refusal(&error))?;
-                    return Ok((socket, local));
-                }
-                Err(error) => {
-                    let error = refusal(&error);
-                    let other_port = error.code() == ErrorCode::AddressInUse;
-                    last = Some(error);
-                    if !other_port {
-                        break;
-                    }
-                }
-            }
+        let ports = candidates(&ports, |_| true);
+        if ports.is_empty() {
+            continue;
+        }
+        match bind_to(ip, ports, family) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => last = Some(error),
         }
     }
     Err(last.unwrap_or_else(|| {
@@ -109,6 +196,28 @@ fn bind_within(
             ),
         )
     }))
+}
+
+/// Binds a new socket to the first of the ports that is free.
+fn bind_to(ip: IpAddr, ports: Vec<u16>, family: Family) -> Result<(TcpSocket, SocketAddr), Refusal> {
+    let mut last = ErrorCode::AddressInUse.into();
+    for port in ports {
+        let socket = new_socket(family)?;
+        allow_reuse(&socket, port)?;
+        match socket.bind(SocketAddr::new(ip, port)) {
+            Ok(()) => {
+                let local = socket.local_addr().map_err(|error| refusal(&error))?;
+                return Ok((socket, local));
+            }
+            Err(error) => {
+                last = refusal(&error);
+                if last.code() != ErrorCode::AddressInUse {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last)
 }
 
 /// A port that was used a moment ago is still kept by the kernel for late packets of the old connection.
@@ -123,11 +232,7 @@ fn allow_reuse(socket: &TcpSocket, port: u16) -> Result<(), Refusal> {
 
 /// The address that the kernel would send from. Connecting a datagram socket sends nothing.
 fn source_towards(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = match remote {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
+    let socket = UdpSocket::bind(unspecified(remote)).ok()?;
     socket.connect(remote).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
@@ -138,48 +243,4 @@ fn address_in(range: &IpRange, family: Family, own: Option<IpAddr>) -> Option<Ip
     own.filter(|&ip| range.contains(ip))
         .or(only)
         .filter(|&ip| Family::from(ip) == family)
-}
-
-/// Ports to try: the kernel's choice where all are granted, else some of each range, spread over it so
-/// that two guests with one range do not always meet.
-fn candidates(ranges: &[(u16, u16)]) -> Vec<u16> {
-    if ranges.iter().any(|&(first, last)| first <= 1 && last == u16::MAX) {
-        return vec![0];
-    }
-    let all: Vec<u16> = ranges
-        .iter()
-        .flat_map(|&(first, last)| first..=last)
-        .filter(|&port| port != 0)
-        .collect();
-    if all.is_empty() {
-        return all;
-    }
-    let start =
-        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), all.len()) as usize % all.len();
-    all[start..]
-        .iter()
-        .chain(&all[..start])
-        .copied()
-        .take(PORT_TRIES)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_ports_leave_the_choice_to_the_kernel() {
-        assert_eq!(candidates(&[(0, u16::MAX)]), [0]);
-        assert_eq!(candidates(&[(1, u16::MAX)]), [0]);
-    }
-
-    #[test]
-    fn some_ports_are_tried_one_by_one_and_never_port_0() {
-        let mut ports = candidates(&[(0, 3), (9, 9)]);
-        ports.sort_unstable();
-        assert_eq!(ports, [1, 2, 3, 9]);
-        assert_eq!(candidates(&[(0, 0)]), []);
-        assert_eq!(candidates(&[(2, u16::MAX)]).len(), PORT_TRIES);
-    }
 }

@@ -1,77 +1,128 @@
 //! The one door of a TCP connection.
 
-use std::future::poll_fn;
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
-use std::task::Poll;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use refcap_abi::ErrorCode;
-use refcap_authority::{Authority, Operation, Protocol, Query, Remote, Tuple};
+use refcap_authority::{Authority, Family, Operation, Protocol, Query, Remote, Tuple};
 use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
 
+use super::latch::Latch;
+use super::permit::Permit;
+use super::source::{Interest, Readiness, Source, wait};
+use crate::budget::{Account, Direction};
 use crate::capability::lineage::Sever;
-use crate::capability::mailbox::{SocketPermit, lock};
 use crate::vat::Refusal;
-
-/// What to wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interest {
-    Read,
-    Write,
-    Either,
-}
 
 /// A TCP connection, from before its first packet to its end.
 #[derive(Debug)]
 pub(crate) struct TcpDoor {
-    remote: SocketAddr,
-    /// The local end: bound before connecting, or known after.
+    /// Connect or accept.
+    operation: Operation,
+    /// The far end that authority is asked about: an address, or the name that was resolved to it.
+    judged: Remote,
+    /// The far end as it is, once it is known.
+    remote: OnceLock<SocketAddr>,
+    /// The near end, once it is bound.
     local: OnceLock<SocketAddr>,
-    stream: OnceLock<TcpStream>,
-    /// Set once. What is done under `gate` is either done before this is set or not at all.
-    severed: AtomicBool,
-    gate: Mutex<()>,
-    woken: Notify,
-    _permit: SocketPermit,
+    account: Option<Arc<Account>>,
+    latch: Latch<Link>,
 }
 
+/// How far a connection is.
+enum Link {
+    Connecting {
+        attempt: Attempt,
+        /// When it is given up, and the time that it was given.
+        until: Instant,
+        timeout: Duration,
+        permit: Option<Permit>,
+    },
+    Open {
+        stream: TcpStream,
+        _permit: Option<Permit>,
+    },
+    Failed(Refusal),
+}
+
+/// A connection in the making. Its sockets are bound and checked before its first packet.
+pub(super) type Attempt = Pin<Box<dyn Future<Output = Result<TcpStream, Refusal>> + Send>>;
+
 impl TcpDoor {
-    /// A connection that is to be made from `local`, if it is bound already, to `remote`.
-    pub(super) fn new(local: Option<SocketAddr>, remote: SocketAddr, permit: SocketPermit) -> Self {
+    /// A connection that is to be made: from `local` if it is bound already, to what is `judged`.
+    pub(super) fn connecting(
+        judged: Remote,
+        local: Option<SocketAddr>,
+        attempt: Attempt,
+        timeout: Duration,
+        permit: Permit,
+    ) -> Self {
+        let remote = match &judged {
+            Remote::Address(address) => OnceLock::from(*address),
+            Remote::Name(..) => OnceLock::new(),
+        };
         TcpDoor {
+            operation: Operation::Connect,
+            judged,
             remote,
             local: local.map(OnceLock::from).unwrap_or_default(),
-            stream: OnceLock::new(),
-            severed: AtomicBool::new(false),
-            gate: Mutex::new(()),
-            woken: Notify::new(),
-            _permit: permit,
+            account: permit.account().cloned(),
+            latch: Latch::new(Link::Connecting {
+                attempt,
+                until: Instant::now() + timeout,
+                timeout,
+                permit: Some(permit),
+            }),
+        }
+    }
+
+    /// A connection that a peer made and a listener took.
+    pub(super) fn accepted(stream: TcpStream, local: SocketAddr, remote: SocketAddr, permit: Permit) -> Self {
+        TcpDoor {
+            operation: Operation::Accept,
+            judged: Remote::from(remote),
+            remote: OnceLock::from(remote),
+            local: OnceLock::from(local),
+            account: permit.account().cloned(),
+            latch: Latch::new(Link::Open {
+                stream,
+                _permit: Some(permit),
+            }),
         }
     }
 
     /// What the connection is, as far as it is known: its local end is open until it is bound.
     pub(crate) fn query(&self) -> Query {
         Query {
-            operation: Operation::Connect,
+            operation: self.operation,
             protocol: Protocol::Tcp,
             local: self.local.get().copied(),
-            remote: Some(Remote::from(self.remote)),
+            remote: Some(self.judged.clone()),
         }
     }
 
-    /// Whether the authority allows the connection as it really is.
+    /// Whether the authority allows the connection as it really is. One whose local end is not known yet
+    /// must be allowed from any.
     pub(crate) fn check(&self, authority: &Authority) -> Result<(), Refusal> {
-        let allowed = match self.local.get() {
-            Some(&local) => {
-                authority.permits(&Tuple::new(Operation::Connect, Protocol::Tcp, local, self.remote))
+        let allowed = match (self.local.get(), &self.judged) {
+            (Some(&local), judged) => {
+                authority.permits(&Tuple::new(self.operation, Protocol::Tcp, local, judged.clone()))
             }
-            None => authority.allows(&self.query()),
+            (None, Remote::Address(address)) => authority
+                .local_ranges(self.operation, Protocol::Tcp, &self.judged)
+                .is_unrestricted(Family::from(address.ip())),
+            (None, Remote::Name(..)) => [Family::V4, Family::V6].into_iter().all(|family| {
+                authority
+                    .local_ranges(self.operation, Protocol::Tcp, &self.judged)
+                    .is_unrestricted(family)
+            }),
         };
         if allowed {
             Ok(())
@@ -80,150 +131,205 @@ impl TcpDoor {
         }
     }
 
-    /// Makes the connection.
-    pub(crate) async fn connect(&self, socket: TcpSocket, timeout: Duration) -> Result<(), Refusal> {
-        let mut connecting = pin!(socket.connect(self.remote));
-        // Each step of connecting is under the gate: once `sever` has returned, none is taken, so not
-        // even the first packet leaves after a revocation.
-        let connect = poll_fn(|context| {
-            let _gate = lock(&self.gate);
-            if self.is_severed() {
-                return Poll::Ready(Err(ErrorCode::Revoked.into()));
-            }
-            let stream = match connecting.as_mut().poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(refusal(&error))),
-                Poll::Ready(Ok(stream)) => stream,
+    /// Sends the first packet, if it was not sent yet.
+    pub(crate) fn begin(&self) -> Result<(), Refusal> {
+        self.advance(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Waits until the connection is made.
+    pub(crate) async fn connected(&self) -> Result<(), Refusal> {
+        wait(self, Interest::WRITE, None).await?;
+        self.latch.with(|link| match link {
+            Link::Failed(refusal) => Err(refusal.clone()),
+            _ => Ok(()),
+        })?
+    }
+
+    /// Takes a connection in the making as far as it can go. Under the latch: once `sever` has returned no
+    /// step is taken, so not even the first packet leaves after a revocation.
+    fn advance(&self, context: &mut Context<'_>) -> Result<(), Refusal> {
+        self.latch.with(|link| {
+            let Link::Connecting {
+                attempt,
+                until,
+                timeout,
+                permit,
+            } = link
+            else {
+                return;
             };
-            if let Ok(local) = stream.local_addr() {
-                let _ = self.local.set(local);
+            match attempt.as_mut().poll(context) {
+                Poll::Ready(Ok(stream)) => match self.settle(&stream) {
+                    Ok(()) => {
+                        let _permit = permit.take();
+                        *link = Link::Open { stream, _permit };
+                    }
+                    Err(error) => *link = Link::Failed(refusal(&error)),
+                },
+                Poll::Ready(Err(refused)) => *link = Link::Failed(refused),
+                Poll::Pending if Instant::now() >= *until => {
+                    let why = format!("no connection to {} after {timeout:?}", self.judged);
+                    *link = Link::Failed(Refusal::new(ErrorCode::TimedOut, why));
+                }
+                Poll::Pending => {}
             }
-            let _ = self.stream.set(stream);
-            Poll::Ready(Ok(()))
-        });
-        tokio::select! {
-            biased;
-            () = self.end() => Err(ErrorCode::Revoked.into()),
-            done = connect => done,
-            () = tokio::time::sleep(timeout) => {
-                let why = format!("no connection to {} after {timeout:?}", self.remote);
-                Err(Refusal::new(ErrorCode::TimedOut, why))
-            }
-        }
+        })?;
+        Ok(())
     }
 
-    /// Reads what has arrived.
+    /// Both ends are known now.
+    fn settle(&self, stream: &TcpStream) -> io::Result<()> {
+        let _ = self.local.set(stream.local_addr()?);
+        let _ = self.remote.set(stream.peer_addr()?);
+        Ok(())
+    }
+
+    /// Reads what has arrived, as far as the budget goes.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        let stream = self.stream()?;
-        let result = stream.try_read(buffer);
-        self.through(result)
+        let wanted = self.reserve(Direction::In, buffer.len())?;
+        let result = self.open(|stream| stream.try_read(&mut buffer[..wanted]));
+        self.settle_budget(Direction::In, wanted, &result);
+        result
     }
 
-    /// Writes what the kernel takes.
+    /// Writes what the kernel and the budget take.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let stream = self.stream()?;
-        let result = stream.try_write(bytes);
-        self.through(result)
+        let wanted = self.reserve(Direction::Out, bytes.len())?;
+        let result = self.open(|stream| stream.try_write(&bytes[..wanted]));
+        self.settle_budget(Direction::Out, wanted, &result);
+        result
     }
 
-    /// Waits until there is something to do, and says what.
-    pub(crate) async fn wait(
-        &self,
-        interest: Interest,
-        timeout: Option<Duration>,
-    ) -> Result<Interest, Refusal> {
-        let stream = self.stream()?;
-        // `poll_*_ready` takes part in tokio's cooperation; a read polled with a waker that does nothing,
-        // and then awaited, would spin once the task's budget is used up.
-        let ready = poll_fn(|context| {
-            let read = interest != Interest::Write && stream.poll_read_ready(context).is_ready();
-            let write = interest != Interest::Read && stream.poll_write_ready(context).is_ready();
-            match (read, write) {
-                (true, true) => Poll::Ready(Interest::Either),
-                (true, false) => Poll::Ready(Interest::Read),
-                (false, true) => Poll::Ready(Interest::Write),
-                (false, false) => Poll::Pending,
-            }
-        });
-        let expired = async {
-            match timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
-                None => std::future::pending().await,
-            }
+    fn reserve(&self, direction: Direction, wanted: usize) -> Result<usize, Refusal> {
+        let Some(account) = &self.account else {
+            return Ok(wanted);
         };
-        tokio::select! {
-            biased;
-            () = self.end() => Err(ErrorCode::Revoked.into()),
-            ready = ready => Ok(ready),
-            () = expired => Err(ErrorCode::TimedOut.into()),
+        if self.latch.is_severed() {
+            return Err(ErrorCode::Revoked.into());
+        }
+        let reserved = account.reserve(direction, wanted as u64)?;
+        // Not more than was wanted, which is a length in memory.
+        Ok(usize::try_from(reserved).unwrap_or(wanted))
+    }
+
+    fn settle_budget(&self, direction: Direction, reserved: usize, used: &Result<usize, Refusal>) {
+        if let Some(account) = &self.account {
+            let used = used.as_ref().copied().unwrap_or_default();
+            account.settle(direction, reserved as u64, used as u64);
         }
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> Result<(), Refusal> {
-        let stream = self.stream()?;
-        let result = SockRef::from(stream).shutdown(how);
-        self.through(result)
+        self.open(|stream| SockRef::from(stream).shutdown(how))
+    }
+
+    pub(crate) fn set_no_delay(&self, on: bool) -> Result<(), Refusal> {
+        self.open(|stream| stream.set_nodelay(on))
+    }
+
+    /// Uses the connection, which must be there.
+    fn open<R>(&self, use_it: impl FnOnce(&TcpStream) -> io::Result<R>) -> Result<R, Refusal> {
+        self.latch.with(|link| match link {
+            Link::Open { stream, .. } => use_it(stream).map_err(|error| refusal(&error)),
+            Link::Connecting { .. } => Err(ErrorCode::WouldBlock.into()),
+            Link::Failed(refusal) => Err(refusal.clone()),
+        })?
     }
 
     pub(crate) fn local_address(&self) -> Result<SocketAddr, Refusal> {
-        self.stream()?;
+        self.latch.with(|_| ())?;
         self.local
             .get()
             .copied()
             .ok_or_else(|| ErrorCode::NotConnected.into())
     }
 
-    pub(crate) fn remote_address(&self) -> SocketAddr {
+    pub(crate) fn remote_address(&self) -> Result<SocketAddr, Refusal> {
         self.remote
+            .get()
+            .copied()
+            .ok_or_else(|| ErrorCode::NotConnected.into())
     }
 
-    fn stream(&self) -> Result<&TcpStream, ErrorCode> {
-        if self.is_severed() {
-            return Err(ErrorCode::Revoked);
-        }
-        self.stream.get().ok_or(ErrorCode::NotConnected)
+    /// When bytes can move again that way, if the budget stands in the way.
+    fn throttled(&self, direction: Direction) -> Option<Instant> {
+        self.account
+            .as_ref()
+            .and_then(|account| account.throttled(direction))
     }
 
-    /// What an operation gave, unless the connection was severed while it ran: then its result is of no
-    /// matter, whether it failed because of that or came through just before.
-    fn through<T>(&self, result: io::Result<T>) -> Result<T, Refusal> {
-        if self.is_severed() {
-            return Err(ErrorCode::Revoked.into());
-        }
-        result.map_err(|error| refusal(&error))
+    fn poll_direction(
+        &self,
+        direction: Direction,
+        poll: impl FnOnce(&TcpStream) -> Poll<io::Result<()>>,
+    ) -> Result<Readiness, ErrorCode> {
+        let now = Readiness::Now(Interest {
+            read: direction == Direction::In,
+            write: direction == Direction::Out,
+        });
+        let ready = self.latch.with(|link| match link {
+            Link::Open { stream, .. } => match poll(stream) {
+                Poll::Ready(_) => now,
+                Poll::Pending => Readiness::Later(None),
+            },
+            Link::Connecting { until, .. } => Readiness::Later(Some(*until)),
+            Link::Failed(_) => now,
+        })?;
+        Ok(match (ready, self.throttled(direction)) {
+            (Readiness::Now(_), Some(when)) => Readiness::Later(Some(when)),
+            (ready, _) => ready,
+        })
+    }
+}
+
+impl Source for TcpDoor {
+    fn poll_ready(&self, context: &mut Context<'_>, interest: Interest) -> Result<Readiness, ErrorCode> {
+        self.advance(context).map_err(|refusal| refusal.code())?;
+        // `poll_*_ready` takes part in tokio's cooperation; a read polled with a waker that does nothing,
+        // and then awaited, would spin once the task's budget is used up.
+        let read = interest
+            .read
+            .then(|| self.poll_direction(Direction::In, |stream| stream.poll_read_ready(context)));
+        let write = interest
+            .write
+            .then(|| self.poll_direction(Direction::Out, |stream| stream.poll_write_ready(context)));
+        Ok(Readiness::of(read.transpose()?, write.transpose()?))
     }
 
-    fn is_severed(&self) -> bool {
-        self.severed.load(Ordering::SeqCst)
+    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.latch.severed())
     }
 
-    /// Ends when the connection is severed.
-    async fn end(&self) {
-        let mut woken = pin!(self.woken.notified());
-        // Enlist before looking, or a wake between the two would be lost.
-        woken.as_mut().enable();
-        if !self.is_severed() {
-            woken.await;
-        }
+    fn watch(&self, watcher: Option<Waker>) -> bool {
+        self.latch.watch(watcher)
+    }
+
+    fn is_watched(&self) -> bool {
+        self.latch.is_watched()
+    }
+
+    fn disturb(&self) {
+        self.latch.disturb();
     }
 }
 
 impl Sever for TcpDoor {
     fn sever(&self) {
-        {
-            let _gate = lock(&self.gate);
-            self.severed.store(true, Ordering::SeqCst);
-        }
-        if let Some(stream) = self.stream.get() {
-            // An operation that looked just before the flag was set finds the socket shut. An error means
-            // that the connection is over already.
-            let _ = SockRef::from(stream).shutdown(Shutdown::Both);
-        }
-        self.woken.notify_waiters();
+        self.latch.sever();
     }
 
-    fn is_permitted_by(&self, authority: &Authority) -> bool {
+    fn restrict(&self, authority: &Authority) -> bool {
         self.check(authority).is_ok()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Link::Connecting { .. } => "Connecting",
+            Link::Open { .. } => "Open",
+            Link::Failed(_) => "Failed",
+        })
     }
 }
 
@@ -253,17 +359,20 @@ pub(super) fn refusal(error: &io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
-    use crate::capability::mailbox::Mailbox;
+    use crate::net::permit::Permit;
 
     const LONG: Duration = Duration::from_secs(20);
 
     async fn server() -> (TcpListener, TcpDoor) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let permit = SocketPermit::take(&Mailbox::new(), 1).unwrap();
-        let door = TcpDoor::new(None, listener.local_addr().unwrap(), permit);
+        let remote = listener.local_addr().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        let attempt: Attempt =
+            Box::pin(async move { socket.connect(remote).await.map_err(|error| refusal(&error)) });
+        let door = TcpDoor::connecting(remote.into(), None, attempt, LONG, Permit::for_tests());
         (listener, door)
     }
 
@@ -271,11 +380,8 @@ mod tests {
     async fn a_door_that_is_severed_first_sends_not_even_a_first_packet() {
         let (listener, door) = server().await;
         door.sever();
-        let refused = door
-            .connect(TcpSocket::new_v4().unwrap(), LONG)
-            .await
-            .unwrap_err();
-        assert_eq!(refused.code(), ErrorCode::Revoked);
+        assert_eq!(door.begin().unwrap_err().code(), ErrorCode::Revoked);
+        assert_eq!(door.connected().await.unwrap_err().code(), ErrorCode::Revoked);
         let visit = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(visit.is_err(), "somebody came: {visit:?}");
     }
@@ -283,17 +389,16 @@ mod tests {
     #[tokio::test]
     async fn what_had_arrived_before_is_not_read_after() {
         let (listener, door) = server().await;
-        door.connect(TcpSocket::new_v4().unwrap(), LONG).await.unwrap();
+        door.begin().unwrap();
+        door.connected().await.unwrap();
         let (mut peer, _) = listener.accept().await.unwrap();
         peer.write_all(b"late").await.unwrap();
-        assert_eq!(door.wait(Interest::Read, None).await.unwrap(), Interest::Read);
+        assert_eq!(wait(&door, Interest::READ, None).await, Ok(Interest::READ));
         door.sever();
         assert_eq!(door.try_read(&mut [0; 4]).unwrap_err().code(), ErrorCode::Revoked);
         assert_eq!(door.try_write(b"more").unwrap_err().code(), ErrorCode::Revoked);
-        assert_eq!(
-            door.wait(Interest::Either, None).await.unwrap_err().code(),
-            ErrorCode::Revoked
-        );
+        let both = Interest::from_bits(3).unwrap();
+        assert_eq!(wait(&door, both, None).await, Err(ErrorCode::Revoked));
         assert_eq!(
             door.shutdown(Shutdown::Both).unwrap_err().code(),
             ErrorCode::Revoked

@@ -1,8 +1,25 @@
-//! Sockets. Each has one door, made when the socket is made, and every use of it goes through there.
+//! Sockets, each behind its one door.
 //!
-//! Nothing here knows wasm; nothing outside touches a socket.
+//! Every use of a socket passes the object that was made when the socket was made: [`door`] for a
+//! connection, [`listener`], [`udp`], and [`name`] for what a name was resolved to. [`latch`] is what they
+//! have in common: it can end at any moment. [`connect`] and [`bind`] settle both ends before the first
+//! packet; [`source`] waits for one socket, [`poll_set`] for many. Nothing here knows wasm.
 
+mod bind;
 pub(crate) mod connect;
 mod door;
+mod latch;
+mod listener;
+mod name;
+mod permit;
+mod poll_set;
+mod source;
+mod udp;
 
-pub(crate) use door::{Interest, TcpDoor};
+pub(crate) use door::TcpDoor;
+pub(crate) use listener::ListenerDoor;
+pub(crate) use name::NameDoor;
+pub(crate) use permit::Permit;
+pub(crate) use poll_set::PollSet;
+pub(crate) use source::{Interest, Source, wait};
+pub(crate) use udp::{MAX_DATAGRAM, UdpDoor};

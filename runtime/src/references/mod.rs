@@ -27,7 +27,7 @@ pub(crate) use ordinary::{Handle, Ordinary};
 /// The most references that one import takes or returns.
 const MAX_REFS: usize = 2;
 /// The most numbers that one import takes.
-const MAX_INTS: usize = 4;
+const MAX_INTS: usize = 5;
 
 /// How references become keys, and keys references.
 pub(crate) trait Passage: 'static {
@@ -200,8 +200,8 @@ fn leave<P: Passage>(call: &mut Call<'_>, reply: Reply) -> wasmtime::Result<Resu
     };
     if let Some(refusal) = refused {
         results.status = refusal.code().status();
-        let id = call.keys.iter().flatten().next().map(|key| key.id());
-        call.caller.data_mut().remember(call.import, id, refusal);
+        let key = call.keys.iter().flatten().next().copied();
+        call.caller.data_mut().remember(call.import, key, refusal);
     }
     Ok(results)
 }

@@ -1,6 +1,7 @@
 //! Starting a program with what it was granted.
 
 use std::fmt;
+use std::sync::Arc;
 
 use refcap_abi::GRANT_EXPORT;
 use refcap_abi::endowment::Endowment;
@@ -14,6 +15,7 @@ use crate::capability::table::NoBirth;
 use crate::limits::Limits;
 use crate::program::Program;
 use crate::references::{Ordinary, Passage};
+use crate::resolver::Resolver;
 
 /// Ticks of the engine's clock between two chances for others to run.
 const EPOCHS: u64 = 1;
@@ -25,6 +27,7 @@ pub struct VatBuilder {
     grants: Vec<(String, Capability)>,
     limits: Limits,
     world: World,
+    resolver: Option<Arc<dyn Resolver>>,
 }
 
 /// Why a program could not be started.
@@ -56,6 +59,9 @@ pub enum StartError {
     /// A granted capability was revoked before the program started.
     #[error("what was granted as `{0}` is revoked")]
     Revoked(String),
+    /// A capability that may be held by one program only was granted to another one before.
+    #[error("what was granted as `{0}` may not be handed to a second program")]
+    NotTransferable(String),
     /// The program could not take a capability that it asked for.
     #[error("the program could not take `{name}`: {why}")]
     NotTaken {
@@ -91,6 +97,7 @@ impl VatBuilder {
             grants: Vec::new(),
             limits: Limits::default(),
             world: World::default(),
+            resolver: None,
         }
     }
 
@@ -106,6 +113,14 @@ impl VatBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets who looks names up for the program; without this a [`SystemResolver`](crate::SystemResolver)
+    /// of the program's own, made when it looks up its first name.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
         self
     }
 
@@ -155,10 +170,11 @@ impl VatBuilder {
             program,
             limits,
             world,
+            resolver,
             ..
         } = self;
         let wall_time = limits.wall_time;
-        let mut store = Store::new(program.engine(), VatState::new(limits, world.build()));
+        let mut store = Store::new(program.engine(), VatState::new(limits, world.build(), resolver));
         store.limiter(|state| &mut state.meter);
         store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(|_| {
@@ -244,6 +260,7 @@ async fn give(
     let accept = |grant| match store.data_mut().table.accept(name, grant) {
         Ok(key) => Ok(key),
         Err(NoBirth::Revoked | NoBirth::Stale) => Err(StartError::Revoked(name.clone())),
+        Err(NoBirth::NotTransferable) => Err(StartError::NotTransferable(name.clone())),
         Err(limit) => Err(not_taken(Refusal::from(limit).to_string())),
     };
     let key = grant.map(accept).transpose()?;

@@ -1,7 +1,8 @@
 //! What a vat's store carries, and what host functions work on.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use refcap_abi::{ErrorCode, Import};
 use refcap_authority::{Authority, Query};
@@ -9,11 +10,14 @@ use wasmtime::Memory;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::audit;
-use crate::capability::CapId;
+use crate::budget::{Account, Short};
+use crate::capability::Key;
 use crate::capability::lineage::Bounds;
 use crate::capability::mailbox::{Mailbox, SocketPermit};
-use crate::capability::table::{CapTable, NoBirth};
+use crate::capability::table::{CapTable, Entry, NoBirth};
 use crate::limits::{Limits, Meter};
+use crate::net::Permit;
+use crate::resolver::{Resolver, SystemResolver};
 
 /// Reads and writes that a guest may do in a row before it must wait once, so that others have their
 /// turn. With 64, a timer beside a guest that writes as fast as it can was at most 5 ms late; without a
@@ -31,12 +35,25 @@ pub(crate) struct VatState {
     pub(crate) wasi: WasiP1Ctx,
     /// The message that the guest left.
     pub(crate) report: Option<String>,
-    last_error: Option<Refusal>,
+    /// When the vat was started.
+    pub(crate) started: Instant,
+    /// Room for a datagram that nobody has checked yet; empty until the first.
+    pub(crate) datagram: Vec<u8>,
+    /// Made when a name is looked up first, unless the embedder gave one.
+    resolver: OnceLock<Arc<dyn Resolver>>,
+    last_error: Option<LastError>,
     moves: u32,
 }
 
+/// Why the last call that failed failed.
+struct LastError {
+    refusal: Refusal,
+    /// The label of the capability that was used, where it has one of its own.
+    label: Option<Arc<str>>,
+}
+
 impl VatState {
-    pub(crate) fn new(limits: Limits, wasi: WasiP1Ctx) -> Self {
+    pub(crate) fn new(limits: Limits, wasi: WasiP1Ctx, resolver: Option<Arc<dyn Resolver>>) -> Self {
         let mailbox = Mailbox::new();
         let bounds = Bounds {
             depth: limits.depth,
@@ -50,6 +67,9 @@ impl VatState {
             memory: None,
             wasi,
             report: None,
+            started: Instant::now(),
+            datagram: Vec::new(),
+            resolver: resolver.map(OnceLock::from).unwrap_or_default(),
             last_error: None,
             moves: 0,
         }
@@ -58,7 +78,7 @@ impl VatState {
     /// A state with nothing in it.
     #[cfg(test)]
     pub(crate) fn for_tests(limits: Limits) -> Self {
-        VatState::new(limits, super::stdio::World::default().build())
+        VatState::new(limits, super::stdio::World::default().build(), None)
     }
 
     pub(crate) fn has_letters(&self) -> bool {
@@ -69,9 +89,20 @@ impl VatState {
         self.table.read_letters();
     }
 
-    /// Takes one of the vat's sockets, if one is left.
-    pub(crate) fn socket_permit(&self) -> Option<SocketPermit> {
-        SocketPermit::take(&self.mailbox, self.limits.sockets)
+    /// Takes one of the vat's sockets, and one of the capability's budget.
+    pub(crate) fn socket_permit(&self, account: Option<&Arc<Account>>) -> Result<Permit, Refusal> {
+        let vat = SocketPermit::take(&self.mailbox, self.limits.sockets)
+            .ok_or_else(|| Refusal::limit(format_args!("{} open sockets", self.limits.sockets)))?;
+        let share = account.map(|account| account.take_socket()).transpose()?;
+        Ok(Permit::new(vat, share, account.cloned()))
+    }
+
+    /// Who looks names up for this vat. A resolver of its own has a cache of its own, so that no vat learns
+    /// from the time that an answer takes what another one has asked.
+    pub(crate) fn resolver(&self) -> Arc<dyn Resolver> {
+        self.resolver
+            .get_or_init(|| Arc::new(SystemResolver::new()))
+            .clone()
     }
 
     /// Counts a read or write. `WouldBlock` when the guest's turn is over.
@@ -83,29 +114,42 @@ impl VatState {
         Ok(())
     }
 
-    /// The guest waits. Returns whether its turn was over.
+    /// The guest waits, which counts too: what it waits for may be there already. Returns whether its turn
+    /// is over, and then a new one begins.
     pub(crate) fn end_turn(&mut self) -> bool {
-        std::mem::take(&mut self.moves) >= TURN
+        self.moves += 1;
+        let is_over = self.moves >= TURN;
+        if is_over {
+            self.moves = 0;
+        }
+        is_over
     }
 
     /// Keeps why a call failed, for `error_message`, and tells the audit log.
-    pub(crate) fn remember(&mut self, import: &Import, id: Option<CapId>, refusal: Refusal) {
+    pub(crate) fn remember(&mut self, import: &Import, key: Option<Key<Entry>>, refusal: Refusal) {
         if refusal.code == ErrorCode::WouldBlock {
             return;
         }
+        let label = key.and_then(|key| self.table.label(key)).cloned();
         if is_refusal(refusal.code) && audit::is_watched() {
-            let why = refusal.to_string();
-            audit::refuse(id, self.mailbox.vat(), import.name, refusal.code, &why);
+            let (id, label, why) = (key.map(Key::id), label.as_deref(), refusal.to_string());
+            audit::refuse(id, label, self.mailbox.vat(), import.name, refusal.code, &why);
         }
-        self.last_error = Some(refusal);
+        // Those that nobody labelled go by the name of their grant, which the guest knows.
+        let label = label.filter(|label| label.contains('/'));
+        self.last_error = Some(LastError { refusal, label });
     }
 
     /// Why the last failed call failed; empty if none has.
     pub(crate) fn last_error_message(&self) -> String {
-        self.last_error
-            .as_ref()
-            .map(Refusal::to_string)
-            .unwrap_or_default()
+        match &self.last_error {
+            None => String::new(),
+            Some(LastError { refusal, label: None }) => refusal.to_string(),
+            Some(LastError {
+                refusal,
+                label: Some(label),
+            }) => format!("{refusal} (capability `{label}`)"),
+        }
     }
 }
 
@@ -114,9 +158,10 @@ fn is_refusal(code: ErrorCode) -> bool {
     use ErrorCode::*;
     match code {
         Denied | Revoked | Closed | NullReference | ForeignReference | WrongKind | BadPointer
-        | BadArgument | NotSubset | LimitReached | TooComplex | NotFound => true,
+        | BadArgument | NotSubset | LimitReached | TooComplex | NotFound | Exhausted | Expired
+        | NotDerivable | NotTransferable => true,
         TimedOut | WouldBlock | ConnectionRefused | ConnectionReset | NotConnected | AddressInUse
-        | AddressNotAvailable | Unreachable | Io => false,
+        | AddressNotAvailable | Unreachable | Io | NameNotResolved | MessageTooLong => false,
         _ => true,
     }
 }
@@ -175,12 +220,22 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
+impl From<Short> for Refusal {
+    fn from(short: Short) -> Self {
+        match short {
+            Short::Exhausted(spent) => Refusal::new(ErrorCode::Exhausted, spent),
+            Short::Until(_) => ErrorCode::WouldBlock.into(),
+        }
+    }
+}
+
 impl From<NoBirth> for Refusal {
     fn from(no_birth: NoBirth) -> Self {
         match no_birth {
             NoBirth::Revoked | NoBirth::Stale => ErrorCode::Revoked.into(),
             NoBirth::Capabilities(limit) => Refusal::limit(format_args!("{limit} live capabilities")),
             NoBirth::Depth(limit) => Refusal::limit(format_args!("{limit} derivations in a row")),
+            NoBirth::NotTransferable => ErrorCode::NotTransferable.into(),
             NoBirth::FanOut(limit) => Refusal::limit(format_args!("{limit} capabilities derived from one")),
         }
     }

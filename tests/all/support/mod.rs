@@ -2,13 +2,15 @@
 
 mod alone;
 pub(crate) mod commands;
+pub(crate) mod dns;
+pub(crate) mod names;
 mod puppet;
 pub(crate) mod servers;
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use refcap::{Authority, Capability, Program, Runtime, ambient_authority};
+use refcap::{Authority, Capability, Policy, Program, Runtime, ambient_authority};
 
 pub(crate) use alone::is_alone;
 pub(crate) use puppet::{ANSWERS, Puppet, puppet_source};
@@ -22,6 +24,12 @@ pub(crate) fn engine() -> &'static Runtime {
 /// A capability with these rules.
 pub(crate) fn net(rules: &str) -> Capability {
     Capability::net("net", authority(rules), ambient_authority())
+}
+
+/// A capability with these rules and terms.
+pub(crate) fn granted(policy: &str) -> Capability {
+    let policy: Policy = policy.parse().unwrap_or_else(|error| panic!("{policy}: {error}"));
+    Capability::granted("net", &policy, ambient_authority()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub(crate) fn authority(rules: &str) -> Authority {

@@ -6,13 +6,16 @@
 
 use std::fmt::Write;
 
-use refcap::{Capability, Limits, StartError, Vat, VatHandle};
+use refcap::{Capability, Limits, Resolver, StartError, Vat, VatHandle};
 use refcap_abi::{ErrorCode, IMPORTS, MODULE, Param, wire};
 use refcap_authority::{Query, Rules};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Where arguments are written.
 const ARGUMENTS: i32 = 1024;
+/// Where second arguments are written, and second answers.
+const SECOND: i32 = 31 << 10;
 /// Where answers are read.
 pub(crate) const ANSWERS: i32 = 32 << 10;
 const ANSWER_BYTES: i32 = 30 << 10;
@@ -32,6 +35,13 @@ impl Puppet {
         Puppet::try_start(net, limits)
             .await
             .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) async fn with_resolver(net: &Capability, resolver: Arc<dyn Resolver>) -> Puppet {
+        let vat = program().vat().grant("net", net).resolver(resolver);
+        let vat = vat.start().await.unwrap_or_else(|error| panic!("{error}"));
+        let handle = vat.handle();
+        Puppet { vat, handle }
     }
 
     pub(crate) async fn try_start(net: &Capability, limits: Limits) -> Result<Puppet, StartError> {
@@ -117,6 +127,140 @@ impl Puppet {
         self.call("net_connect", &[new, net, at, length, 0]).await
     }
 
+    /// Connects from a local end.
+    pub(crate) async fn connect_from(
+        &mut self,
+        new: i32,
+        net: i32,
+        remote: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<i32, ErrorCode> {
+        let [to, to_length] = self.argument(&wire::encode_address(remote)).await;
+        let [from, from_length] = self.second(&wire::encode_address(local)).await;
+        let call = [new, net, to, to_length, from, from_length, 0];
+        self.call("net_connect_from", &call).await
+    }
+
+    pub(crate) async fn limit(&mut self, new: i32, net: i32, terms: &str) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(terms.as_bytes()).await;
+        self.call("net_limit", &[new, net, at, length]).await
+    }
+
+    pub(crate) async fn listen(&mut self, new: i32, net: i32, local: &str) -> Result<SocketAddr, ErrorCode> {
+        let [at, length] = self.address(local).await;
+        self.call("net_listen", &[new, net, at, length, 0]).await?;
+        Ok(self.end_of(new, refcap_abi::ADDRESS_LOCAL).await.unwrap())
+    }
+
+    pub(crate) async fn bind_udp(
+        &mut self,
+        new: i32,
+        net: i32,
+        local: &str,
+    ) -> Result<SocketAddr, ErrorCode> {
+        let [at, length] = self.address(local).await;
+        self.call("net_bind_udp", &[new, net, at, length]).await?;
+        Ok(self.end_of(new, refcap_abi::ADDRESS_LOCAL).await.unwrap())
+    }
+
+    pub(crate) async fn udp_connect(&mut self, socket: i32, peer: SocketAddr) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(&wire::encode_address(peer)).await;
+        self.call("udp_connect", &[socket, at, length]).await
+    }
+
+    pub(crate) async fn send_to(
+        &mut self,
+        socket: i32,
+        bytes: &[u8],
+        to: Option<SocketAddr>,
+    ) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(bytes).await;
+        let [to, to_length] = match to {
+            Some(to) => self.second(&wire::encode_address(to)).await,
+            None => [0, 0],
+        };
+        loop {
+            match self.call("udp_send", &[socket, at, length, to, to_length]).await {
+                Err(ErrorCode::WouldBlock) => {
+                    self.call("socket_wait", &[socket, refcap_abi::WAIT_WRITE, 0])
+                        .await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes a datagram, if there is one.
+    pub(crate) async fn receive(&mut self, socket: i32) -> Result<(Vec<u8>, SocketAddr), ErrorCode> {
+        let call = [socket, ANSWERS, 2048, SECOND, 19];
+        let length = self.call("udp_receive", &call).await?;
+        let family = self.read(SECOND, 1).await[0];
+        let from = self.read(SECOND, if family == 4 { 7 } else { 19 }).await;
+        let from = wire::decode_address(&from).unwrap();
+        Ok((self.read(ANSWERS, length).await, from))
+    }
+
+    pub(crate) async fn resolve(
+        &mut self,
+        new: i32,
+        net: i32,
+        name: &str,
+        port: u16,
+    ) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(name.as_bytes()).await;
+        self.call("net_resolve", &[new, net, at, length, port.into(), 0])
+            .await
+    }
+
+    pub(crate) async fn describe_name(&mut self, name: i32) -> Result<String, ErrorCode> {
+        let length = self.call("name_describe", &[name, ANSWERS, ANSWER_BYTES]).await?;
+        Ok(String::from_utf8(self.read(ANSWERS, length).await).unwrap())
+    }
+
+    /// One end of a socket.
+    pub(crate) async fn end_of(&mut self, socket: i32, which: i32) -> Result<SocketAddr, ErrorCode> {
+        let length = self.call("socket_address", &[socket, which, ANSWERS, 32]).await?;
+        Ok(wire::decode_address(&self.read(ANSWERS, length).await).unwrap())
+    }
+
+    /// Waits for a connection and takes it.
+    pub(crate) async fn accept(&mut self, new: i32, listener: i32) -> Result<i32, ErrorCode> {
+        loop {
+            match self.call("listener_accept", &[new, listener]).await {
+                Err(ErrorCode::WouldBlock) => {
+                    self.call("socket_wait", &[listener, refcap_abi::WAIT_READ, 0])
+                        .await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits at a poller: tokens and what is ready.
+    pub(crate) async fn poll(&mut self, poller: i32, timeout: i32) -> Result<Vec<(u32, i32)>, ErrorCode> {
+        let count = self
+            .call("poller_wait", &[poller, ANSWERS, 1024, timeout])
+            .await?;
+        let bytes = self.read(ANSWERS, 8 * count).await;
+        let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+        let mut events: Vec<_> = bytes
+            .chunks(8)
+            .map(|event| (number(&event[..4]), number(&event[4..]).cast_signed()))
+            .collect();
+        events.sort_unstable();
+        Ok(events)
+    }
+
+    async fn address(&mut self, text: &str) -> [i32; 2] {
+        let address: SocketAddr = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        self.argument(&wire::encode_address(address)).await
+    }
+
+    async fn second(&mut self, bytes: &[u8]) -> [i32; 2] {
+        self.write(SECOND, bytes).await;
+        [SECOND, i32::try_from(bytes.len()).unwrap()]
+    }
+
     pub(crate) async fn allows(&mut self, net: i32, query: &str) -> Result<bool, ErrorCode> {
         let query: Query = query.parse().unwrap_or_else(|error| panic!("{query}: {error}"));
         let [at, length] = self.argument(&query.encode()).await;
@@ -146,7 +290,7 @@ impl Puppet {
             match self.call("stream_read", &[stream, ANSWERS, length]).await {
                 Ok(count) => return Ok(self.read(ANSWERS, count).await),
                 Err(ErrorCode::WouldBlock) => {
-                    self.call("stream_wait", &[stream, refcap_abi::WAIT_READ, 0])
+                    self.call("socket_wait", &[stream, refcap_abi::WAIT_READ, 0])
                         .await?;
                 }
                 Err(error) => return Err(error),
@@ -163,7 +307,7 @@ impl Puppet {
                     length -= count;
                 }
                 Err(ErrorCode::WouldBlock) => {
-                    self.call("stream_wait", &[stream, refcap_abi::WAIT_WRITE, 0])
+                    self.call("socket_wait", &[stream, refcap_abi::WAIT_WRITE, 0])
                         .await?;
                 }
                 Err(error) => return Err(error),

@@ -1,0 +1,126 @@
+//! What a capability allows, and on what terms.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use refcap_authority::{Answers, Authority, DeriveError, Policy, Rules, Terms, TooComplex};
+
+use crate::budget::Account;
+
+/// The longest lease; a longer one is as good as none.
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// What a Net, or something that was made with it, allows.
+#[derive(Debug, Clone)]
+pub(crate) struct Rights {
+    pub(crate) authority: Authority,
+    /// Which addresses its names may stand for.
+    pub(crate) answers: Answers,
+    /// The budget that it draws on.
+    pub(crate) account: Option<Arc<Account>>,
+    /// Whether others may be derived from it.
+    pub(crate) derivable: bool,
+    /// Whether it may be handed to a second program.
+    pub(crate) transferable: bool,
+}
+
+/// Why terms could not be made those of a capability.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TermsRefused {
+    #[error(transparent)]
+    Terms(#[from] refcap_authority::TermsError),
+    #[error("there would be more than {} budgets in a row", crate::budget::MAX_ACCOUNTS)]
+    TooManyBudgets,
+}
+
+impl Rights {
+    /// The rights to what an authority allows, without limits. Names stand for what they may by default.
+    pub(crate) fn of(authority: Authority) -> Rights {
+        Rights {
+            authority,
+            answers: Answers::standard(),
+            account: None,
+            derivable: true,
+            transferable: true,
+        }
+    }
+
+    /// The rights that a policy grants.
+    pub(crate) fn granted(policy: &Policy) -> Result<Rights, GrantRefused> {
+        let rights = Rights {
+            answers: Answers::from_rules(&policy.rules)?,
+            ..Rights::of(Authority::from_rules(&policy.rules)?)
+        };
+        Ok(rights.limit(&policy.terms)?)
+    }
+
+    pub(crate) fn only(&self, rules: &Rules) -> Result<Rights, TooComplex> {
+        Ok(Rights {
+            authority: self.authority.only(rules)?,
+            answers: self.answers.only(rules)?,
+            ..self.clone()
+        })
+    }
+
+    pub(crate) fn exactly(&self, rules: &Rules) -> Result<Rights, DeriveError> {
+        Ok(Rights {
+            authority: self.authority.exactly(rules)?,
+            answers: self.answers.exactly(rules)?,
+            ..self.clone()
+        })
+    }
+
+    pub(crate) fn except(&self, rules: &Rules) -> Result<Rights, TooComplex> {
+        Ok(Rights {
+            authority: self.authority.except(rules)?,
+            answers: self.answers.except(rules)?,
+            ..self.clone()
+        })
+    }
+
+    /// The same on further terms. Flags are only ever set; a budget draws on the one above it.
+    pub(crate) fn limit(&self, terms: &Terms) -> Result<Rights, TermsRefused> {
+        terms.check()?;
+        let account = Account::open(self.account.clone(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
+        Ok(Rights {
+            account,
+            derivable: self.derivable && !terms.no_derive,
+            transferable: self.transferable && !terms.no_hand_over,
+            ..self.clone()
+        })
+    }
+}
+
+/// Why a policy could not be granted.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrantRefused {
+    /// The rules are too complex.
+    #[error(transparent)]
+    TooComplex(#[from] TooComplex),
+    /// The terms are contradictory or out of range.
+    #[error("{0}")]
+    Terms(String),
+}
+
+impl From<TermsRefused> for GrantRefused {
+    fn from(refused: TermsRefused) -> Self {
+        GrantRefused::Terms(refused.to_string())
+    }
+}
+
+/// The label of something derived with a label of its own: those of its ancestors stay before it.
+pub(crate) fn label_under(above: &Arc<str>, terms: &Terms) -> Arc<str> {
+    /// Guests choose labels, so they end somewhere.
+    const LONGEST: usize = 256;
+    match &terms.label {
+        None => above.clone(),
+        Some(label) if above.len() + 1 + label.len() > LONGEST => above.clone(),
+        Some(label) => format!("{above}/{label}").into(),
+    }
+}
+
+/// When a lease that begins now ends.
+pub(crate) fn lease_end(terms: &Terms) -> Option<Instant> {
+    terms.lease.map(|lease| Instant::now() + lease.min(LONGEST_LEASE))
+}

@@ -1,0 +1,214 @@
+//! The one door of a TCP listener.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use refcap_abi::ErrorCode;
+use refcap_authority::{Authority, Operation, Protocol, Query, Tuple, canonical_socket};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::bind::bind;
+use super::door::{TcpDoor, refusal};
+use super::latch::Latch;
+use super::permit::Permit;
+use super::source::{Interest, Readiness, Source};
+use crate::capability::lineage::Sever;
+use crate::vat::Refusal;
+
+/// Connections that wait to be accepted, where the guest does not say how many.
+const BACKLOG: i32 = 1_024;
+/// Refused peers that are turned away in one go; behind them others have their turn.
+const REFUSALS: usize = 64;
+
+/// A socket that takes connections from the peers that are granted. The guest never sees any other.
+#[derive(Debug)]
+pub(crate) struct ListenerDoor {
+    local: SocketAddr,
+    /// Whether the guest asked for port 0, and may go on while that is granted.
+    any_port: bool,
+    latch: Latch<Listening>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    socket: TcpListener,
+    /// What its Net allows.
+    authority: Authority,
+    /// A connection whose peer was let in, and that the guest has not taken yet.
+    waiting: Option<Peer>,
+    _permit: Permit,
+}
+
+/// A connection with a peer that is let in.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    stream: TcpStream,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+impl Peer {
+    fn tuple(&self) -> Tuple {
+        Tuple::new(Operation::Accept, Protocol::Tcp, self.local, self.remote)
+    }
+
+    /// The connection, which is the guest's from now on.
+    pub(crate) fn welcome(self, permit: Permit) -> TcpDoor {
+        TcpDoor::accepted(self.stream, self.local, self.remote, permit)
+    }
+}
+
+impl ListenerDoor {
+    /// Binds and listens. `backlog` 0 is the default.
+    pub(crate) fn open(
+        authority: &Authority,
+        local: SocketAddr,
+        backlog: u32,
+        permit: Permit,
+    ) -> Result<ListenerDoor, Refusal> {
+        let any_port = local.port() == 0;
+        let operations = [Operation::Bind, Operation::Listen];
+        let (socket, local) = bind(authority, Protocol::Tcp, &operations, local)?;
+        let backlog = match backlog {
+            0 => BACKLOG,
+            backlog => i32::try_from(backlog).unwrap_or(i32::MAX),
+        };
+        let listening = socket
+            .listen(backlog)
+            .and_then(|()| TcpListener::from_std(socket.into()));
+        Ok(ListenerDoor {
+            local,
+            any_port,
+            latch: Latch::new(Listening {
+                socket: listening.map_err(|error| refusal(&error))?,
+                authority: authority.clone(),
+                waiting: None,
+                _permit: permit,
+            }),
+        })
+    }
+
+    /// The next connection of a peer that is let in; `WouldBlock` when there is none. `refused` hears of
+    /// those that are not.
+    pub(crate) fn accept(&self, refused: &mut dyn FnMut(Query)) -> Result<Peer, Refusal> {
+        let mut context = Context::from_waker(Waker::noop());
+        let accepted = self.latch.with(|listening| {
+            if !listening.look(&mut context, refused)? {
+                return Err(ErrorCode::WouldBlock.into());
+            }
+            listening
+                .waiting
+                .take()
+                .ok_or_else(|| ErrorCode::WouldBlock.into())
+        })?;
+        // Looking took the place of whoever waits for this socket with a poller.
+        self.latch.disturb();
+        accepted
+    }
+
+    /// What the socket was made for.
+    pub(crate) fn query(&self) -> Query {
+        Query::new(Operation::Listen, Protocol::Tcp).local(self.local)
+    }
+
+    pub(crate) fn local_address(&self) -> Result<SocketAddr, Refusal> {
+        self.latch.with(|_| ())?;
+        Ok(self.local)
+    }
+}
+
+impl Listening {
+    /// Whether there is a connection for the guest.
+    fn look(&mut self, context: &mut Context<'_>, refused: &mut dyn FnMut(Query)) -> Result<bool, Refusal> {
+        if let Some(peer) = &self.waiting
+            && !self.authority.permits(&peer.tuple())
+        {
+            // Narrowed since it was let in.
+            refused(peer.tuple().into());
+            self.waiting = None;
+        }
+        for _ in 0..REFUSALS {
+            if self.waiting.is_some() {
+                return Ok(true);
+            }
+            match self.socket.poll_accept(context) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(refusal(&error)),
+                Poll::Ready(Ok((stream, remote))) => {
+                    let local = stream.local_addr().map_err(|error| refusal(&error))?;
+                    let peer = Peer {
+                        stream,
+                        local: canonical_socket(local),
+                        remote: canonical_socket(remote),
+                    };
+                    if self.authority.permits(&peer.tuple()) {
+                        self.waiting = Some(peer);
+                    } else {
+                        refused(peer.tuple().into());
+                        // A reset, so that the peer learns at once and the kernel keeps nothing.
+                        let _ =
+                            socket2::SockRef::from(&peer.stream).set_linger(Some(std::time::Duration::ZERO));
+                    }
+                }
+            }
+        }
+        context.waker().wake_by_ref();
+        Ok(false)
+    }
+}
+
+impl Source for ListenerDoor {
+    fn poll_ready(&self, context: &mut Context<'_>, interest: Interest) -> Result<Readiness, ErrorCode> {
+        if !interest.read {
+            return self.latch.with(|_| Readiness::Later(None));
+        }
+        self.latch.with(|listening| {
+            // An error is for `accept` to tell.
+            match listening.look(context, &mut |_| {}) {
+                Ok(false) => Readiness::Later(None),
+                Ok(true) | Err(_) => Readiness::Now(Interest {
+                    read: true,
+                    write: false,
+                }),
+            }
+        })
+    }
+
+    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.latch.severed())
+    }
+
+    fn watch(&self, watcher: Option<Waker>) -> bool {
+        self.latch.watch(watcher)
+    }
+
+    fn is_watched(&self) -> bool {
+        self.latch.is_watched()
+    }
+
+    fn disturb(&self) {
+        self.latch.disturb();
+    }
+}
+
+impl Sever for ListenerDoor {
+    fn sever(&self) {
+        self.latch.sever();
+    }
+
+    fn restrict(&self, authority: &Authority) -> bool {
+        let may_listen = [Operation::Bind, Operation::Listen].into_iter().all(|operation| {
+            let at = |port| {
+                let local = SocketAddr::new(self.local.ip(), port);
+                authority.allows(&Query::new(operation, Protocol::Tcp).local(local))
+            };
+            at(self.local.port()) || (self.any_port && at(0))
+        });
+        let _ = self
+            .latch
+            .with(|listening| listening.authority = authority.clone());
+        may_listen
+    }
+}

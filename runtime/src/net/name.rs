@@ -1,0 +1,220 @@
+//! A name that was resolved: pinned to the answers that are allowed, for as long as they are good.
+//!
+//! A guest that holds a Name never asks for its addresses again, so an answer that changes between a check
+//! and a use (DNS rebinding, attack class 7) has nowhere to take effect. Resolving anew makes a new
+//! capability, checked like the first.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use refcap_abi::ErrorCode;
+use refcap_authority::{Answers, Authority, DnsName, Operation, Protocol, Query, Remote, Tuple, canonical};
+
+use super::connect;
+use super::door::TcpDoor;
+use super::latch::Latch;
+use super::permit::Permit;
+use crate::capability::lineage::Sever;
+use crate::capability::mailbox::lock;
+use crate::capability::rights::Rights;
+use crate::resolver::{Answer, ResolveError};
+use crate::vat::Refusal;
+
+/// The longest that an answer is kept, whatever it says: one day.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+/// How long the connection may take to begin that an answer with a time to live of zero is good for.
+/// Such an answer "can only be used for the transaction in progress" (RFC 1035, section 3.2.1).
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// The most addresses of one answer that are kept.
+const MOST: usize = 16;
+
+/// A name, while it is looked up and afterwards.
+#[derive(Debug)]
+pub(crate) struct NameDoor {
+    name: DnsName,
+    port: u16,
+    found: Mutex<Option<Found>>,
+    latch: Latch<Allowed>,
+}
+
+/// What the name's Net allows; it follows when that is narrowed.
+#[derive(Debug)]
+struct Allowed {
+    authority: Authority,
+    answers: Answers,
+}
+
+/// What a look-up gave.
+#[derive(Debug, Clone)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    until: Instant,
+    /// Good for one connection only, which was begun or not.
+    once: Option<bool>,
+}
+
+impl NameDoor {
+    /// A name that is to be resolved, if its Net allows connecting to it.
+    pub(crate) fn new(rights: &Rights, name: DnsName, port: u16) -> Result<NameDoor, Refusal> {
+        let door = NameDoor {
+            name,
+            port,
+            found: Mutex::new(None),
+            latch: Latch::new(Allowed {
+                authority: rights.authority.clone(),
+                answers: rights.answers.clone(),
+            }),
+        };
+        match rights.authority.allows(&door.query()) {
+            true => Ok(door),
+            false => Err(Refusal::denied(rights.authority.clone(), door.query())),
+        }
+    }
+
+    pub(crate) fn query(&self) -> Query {
+        Query::new(Operation::Connect, Protocol::Tcp).remote(self.judged())
+    }
+
+    pub(crate) fn name(&self) -> &DnsName {
+        &self.name
+    }
+
+    fn judged(&self) -> Remote {
+        Remote::Name(self.name.clone(), self.port)
+    }
+
+    /// Waits for a look-up, and keeps those of its addresses that are allowed. `Revoked` as soon as the
+    /// name is.
+    pub(crate) async fn resolve(
+        &self,
+        looking: impl Future<Output = Result<Answer, ResolveError>>,
+        timeout: Duration,
+    ) -> Result<(), Refusal> {
+        let answer = tokio::select! {
+            biased;
+            () = self.latch.severed() => return Err(ErrorCode::Revoked.into()),
+            answer = looking => answer,
+            () = tokio::time::sleep(timeout) => {
+                let why = format!("no answer for {} after {timeout:?}", self.name);
+                return Err(Refusal::new(ErrorCode::TimedOut, why));
+            }
+        };
+        let answer = answer.map_err(|error| {
+            Refusal::new(ErrorCode::NameNotResolved, format_args!("{}: {error}", self.name))
+        })?;
+        let found = self.latch.with(|allowed| self.filter(allowed, &answer))??;
+        *lock(&self.found) = Some(found);
+        Ok(())
+    }
+
+    /// The addresses of an answer that the name may stand for.
+    fn filter(&self, allowed: &Allowed, answer: &Answer) -> Result<Found, Refusal> {
+        let mut addresses = Vec::new();
+        let mut refused = None;
+        for address in answer.addresses.iter().map(|&address| canonical(address)) {
+            if addresses.contains(&address) {
+                continue;
+            }
+            let remote = SocketAddr::new(address, self.port);
+            let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local_for(address), remote);
+            if !allowed.answers.permits(&tuple) {
+                refused.get_or_insert_with(|| allowed.answers.explain(&tuple));
+            } else if addresses.len() < MOST {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(match refused {
+                Some(why) => Refusal::new(
+                    ErrorCode::Denied,
+                    format_args!("{} stands for no address that is allowed: {why}", self.name),
+                ),
+                None => Refusal::new(
+                    ErrorCode::NameNotResolved,
+                    format_args!("{} has no address", self.name),
+                ),
+            });
+        }
+        let lasts = answer.valid_for.min(LONGEST);
+        Ok(Found {
+            addresses,
+            until: Instant::now() + if lasts.is_zero() { AT_ONCE } else { lasts },
+            once: lasts.is_zero().then_some(false),
+        })
+    }
+
+    /// Prepares a connection to one of the addresses. No packet leaves.
+    pub(crate) fn connect(&self, timeout: Duration, permit: Permit) -> Result<TcpDoor, Refusal> {
+        let (authority, answers) = self
+            .latch
+            .with(|allowed| (allowed.authority.clone(), allowed.answers.clone()))?;
+        if !authority.allows(&self.query()) {
+            return Err(Refusal::denied(authority, self.query()));
+        }
+        let addresses = self.take_addresses()?;
+        Ok(connect::to_name(
+            authority,
+            answers,
+            self.judged(),
+            addresses,
+            timeout,
+            permit,
+        ))
+    }
+
+    fn take_addresses(&self) -> Result<Vec<IpAddr>, Refusal> {
+        let mut found = lock(&self.found);
+        let found = found.as_mut().ok_or(ErrorCode::NameNotResolved)?;
+        let used_up = found.once == Some(true);
+        found.once = found.once.map(|_| true);
+        if found.until <= Instant::now() || used_up {
+            let why = format!(
+                "the answer for {} is no longer valid: resolve it again",
+                self.name
+            );
+            return Err(Refusal::new(ErrorCode::Expired, why));
+        }
+        Ok(found.addresses.clone())
+    }
+
+    /// The name, what it stands for, and for how long.
+    pub(crate) fn describe(&self) -> Result<String, Refusal> {
+        self.latch.with(|_| ())?;
+        let found = lock(&self.found);
+        let found = found.as_ref().ok_or(ErrorCode::NameNotResolved)?;
+        let addresses: Vec<_> = found.addresses.iter().map(IpAddr::to_string).collect();
+        let left = found.until.saturating_duration_since(Instant::now());
+        let lasts = match found.once {
+            Some(true) => "used".to_owned(),
+            Some(false) => "for one connection".to_owned(),
+            None => format!("for {} s", left.as_secs()),
+        };
+        Ok(format!(
+            "{}:{} is {}, {lasts}",
+            self.name,
+            self.port,
+            addresses.join(", ")
+        ))
+    }
+}
+
+/// No particular local end: answers are about remote ones.
+fn local_for(remote: IpAddr) -> SocketAddr {
+    let any: IpAddr = match remote {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
+}
+
+impl Sever for NameDoor {
+    fn sever(&self) {
+        self.latch.sever();
+    }
+
+    fn restrict(&self, authority: &Authority) -> bool {
+        let _ = self.latch.with(|allowed| allowed.authority = authority.clone());
+        authority.allows(&self.query())
+    }
+}

@@ -1,0 +1,131 @@
+//! Waiting for a socket.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use refcap_abi::{ErrorCode, WAIT_READ, WAIT_WRITE};
+
+use crate::vat::Refusal;
+
+/// What to wait for, and what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Interest {
+    #[cfg(test)]
+    pub(crate) const READ: Interest = Interest {
+        read: true,
+        write: false,
+    };
+    pub(crate) const WRITE: Interest = Interest {
+        read: false,
+        write: true,
+    };
+
+    /// The interest that a guest names by `WAIT_READ`, `WAIT_WRITE` or both.
+    pub(crate) fn from_bits(bits: i32) -> Result<Interest, Refusal> {
+        if bits == 0 || bits & !(WAIT_READ | WAIT_WRITE) != 0 {
+            let why = format!("{bits} is not an interest: WAIT_READ, WAIT_WRITE or both");
+            return Err(Refusal::new(ErrorCode::BadArgument, why));
+        }
+        Ok(Interest {
+            read: bits & WAIT_READ != 0,
+            write: bits & WAIT_WRITE != 0,
+        })
+    }
+
+    pub(crate) fn bits(self) -> i32 {
+        i32::from(self.read) * WAIT_READ + i32::from(self.write) * WAIT_WRITE
+    }
+}
+
+/// Whether a socket can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// In these directions. An error counts as ready: the next use tells what it is.
+    Now(Interest),
+    /// Not yet. The waker is woken when it may be; and not later than at that time it is worth another look.
+    Later(Option<Instant>),
+}
+
+impl Readiness {
+    /// What two directions come to, each ready, to be looked at by a time, or not.
+    pub(super) fn of(read: Option<Readiness>, write: Option<Readiness>) -> Readiness {
+        let is_now = |readiness| matches!(readiness, Some(Readiness::Now(_)));
+        let now = Interest {
+            read: is_now(read),
+            write: is_now(write),
+        };
+        if now.read || now.write {
+            return Readiness::Now(now);
+        }
+        let when = |readiness| match readiness {
+            Some(Readiness::Later(when)) => when,
+            _ => None,
+        };
+        Readiness::Later(when(read).into_iter().chain(when(write)).min())
+    }
+}
+
+/// A socket, as something to wait for.
+pub(crate) trait Source: fmt::Debug + Send + Sync {
+    /// Whether it can be used now; if not, the waker is woken when that may have changed.
+    fn poll_ready(&self, context: &mut Context<'_>, interest: Interest) -> Result<Readiness, ErrorCode>;
+
+    /// Returns when it is severed.
+    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Sets who is to be woken besides, when somebody else waited for it. Says whether there was one.
+    fn watch(&self, watcher: Option<Waker>) -> bool;
+
+    /// Whether there is a watcher.
+    fn is_watched(&self) -> bool;
+
+    /// Wakes the watcher.
+    fn disturb(&self);
+}
+
+/// Waits until the socket can be used, and says how. `Revoked` as soon as it is severed.
+pub(crate) async fn wait(
+    source: &dyn Source,
+    interest: Interest,
+    timeout: Option<Duration>,
+) -> Result<Interest, ErrorCode> {
+    let mut look_again = pin!(tokio::time::sleep(Duration::ZERO));
+    let ready = poll_fn(|context| {
+        loop {
+            return match source.poll_ready(context, interest) {
+                Err(code) => Poll::Ready(Err(code)),
+                Ok(Readiness::Now(ready)) => Poll::Ready(Ok(ready)),
+                Ok(Readiness::Later(None)) => Poll::Pending,
+                Ok(Readiness::Later(Some(when))) => {
+                    look_again.as_mut().reset(when.into());
+                    if look_again.as_mut().poll(context).is_ready() {
+                        continue;
+                    }
+                    Poll::Pending
+                }
+            };
+        }
+    });
+    let expired = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        () = source.severed() => Err(ErrorCode::Revoked),
+        ready = ready => ready,
+        () = expired => Err(ErrorCode::TimedOut),
+    };
+    source.disturb();
+    result
+}
