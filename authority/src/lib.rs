@@ -30,6 +30,7 @@
 //! ```text
 //! OPERATIONS PROTOCOLS DESTINATION [from SOURCE] [without HOST, HOST ...]
 //! except HOST, HOST:PORTS, OPERATIONS PROTOCOLS DESTINATION ...
+//! names to HOST, HOST ...
 //! ```
 //!
 //! Rules are parted by `;` or the end of a line; `#` begins a comment. No rules allow nothing. The order
@@ -48,10 +49,25 @@
 //!   a name.
 //! - `without` leaves hosts out of one rule; `except` leaves them out of all.
 //! - A `from` that is left out is `from *`.
+//! - Port 0 is a port like others. For `bind` and `listen` it stands for "a port that the system chooses":
+//!   `bind tcp 127.0.0.1:0` lets a program ask for port 0 and take whatever free port the system gives, and
+//!   no port by its number.
+//!
+//! # Names
 //!
 //! Names and addresses are different remote ends. Authority over a name allows resolving it and using what
-//! it stands for; which addresses it may stand for is for the one who resolves it to check, against an
-//! authority over addresses.
+//! it stands for. Which addresses it may stand for is another set, [`Answers`], which the one who resolves it
+//! asks: the hosts of `names to`, or every ordinary address but loopback, private, link-local and metadata
+//! ones if none are said; without whatever an exception takes away. A child's answers are never more than its
+//! parent's.
+//!
+//! With the feature `idna`, which is on by default, names may be internationalised; see [`DnsName`].
+//!
+//! # Terms
+//!
+//! Rules say what may be done. [`Terms`] say how much of it, until when, and whether it may be passed on:
+//! `limit sockets 10, out 64KiB/s, lease 30s; no derive`. This crate reads and prints them; keeping them is
+//! for the one who grants. A [`Policy`] has both.
 //!
 //! # What other systems can say
 //!

@@ -84,7 +84,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The `io::ErrorKind` is the one that the same event has with `std::net`, where there is one. A revoked
-/// capability is `ConnectionAborted`: this end, not the peer, ended the connection.
+/// capability, or one whose lease has ended, is `ConnectionAborted`: this end, not the peer, ended the connection.
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         io::Error::new(io_kind(error.code), error)
@@ -94,8 +94,10 @@ impl From<Error> for io::Error {
 fn io_kind(code: ErrorCode) -> io::ErrorKind {
     use io::ErrorKind;
     match code {
-        ErrorCode::Denied | ErrorCode::NotSubset => ErrorKind::PermissionDenied,
-        ErrorCode::Revoked => ErrorKind::ConnectionAborted,
+        ErrorCode::Denied | ErrorCode::NotSubset | ErrorCode::NotDerivable | ErrorCode::NotTransferable => {
+            ErrorKind::PermissionDenied
+        }
+        ErrorCode::Revoked | ErrorCode::Expired => ErrorKind::ConnectionAborted,
         ErrorCode::Closed | ErrorCode::NotConnected => ErrorKind::NotConnected,
         ErrorCode::NullReference
         | ErrorCode::ForeignReference
@@ -103,7 +105,8 @@ fn io_kind(code: ErrorCode) -> io::ErrorKind {
         | ErrorCode::BadPointer
         | ErrorCode::BadArgument
         | ErrorCode::TooComplex => ErrorKind::InvalidInput,
-        ErrorCode::LimitReached => ErrorKind::QuotaExceeded,
+        ErrorCode::LimitReached | ErrorCode::Exhausted => ErrorKind::QuotaExceeded,
+        ErrorCode::MessageTooLong => ErrorKind::FileTooLarge,
         ErrorCode::TimedOut => ErrorKind::TimedOut,
         ErrorCode::WouldBlock => ErrorKind::WouldBlock,
         ErrorCode::ConnectionRefused => ErrorKind::ConnectionRefused,
@@ -111,7 +114,7 @@ fn io_kind(code: ErrorCode) -> io::ErrorKind {
         ErrorCode::AddressInUse => ErrorKind::AddrInUse,
         ErrorCode::AddressNotAvailable => ErrorKind::AddrNotAvailable,
         ErrorCode::Unreachable => ErrorKind::HostUnreachable,
-        ErrorCode::NotFound => ErrorKind::NotFound,
+        ErrorCode::NotFound | ErrorCode::NameNotResolved => ErrorKind::NotFound,
         // `Io`, and what later versions of the ABI add.
         _ => ErrorKind::Other,
     }

@@ -11,7 +11,10 @@ mod error;
 mod fake;
 pub mod grants;
 mod host;
+mod listener;
+mod name;
 mod net;
+mod poller;
 #[cfg(target_family = "wasm")]
 mod raw;
 mod revoker;
@@ -19,17 +22,24 @@ mod rules;
 mod stream;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+mod udp;
+mod wait;
 
 pub use refcap_abi::{ErrorCode, Kind};
 pub use refcap_authority as authority;
+pub use refcap_authority::Terms;
 
 pub use address::ToAddress;
 pub use capability::Capability;
 pub use error::{Error, Result};
+pub use listener::{Incoming, TcpListener};
+pub use name::Name;
 pub use net::Net;
+pub use poller::{Event, Interest, Pollable, Poller};
 pub use revoker::Revoker;
-pub use rules::{IntoQuery, IntoRules};
+pub use rules::{IntoQuery, IntoRules, IntoTerms};
 pub use stream::TcpStream;
+pub use udp::UdpSocket;
 
 /// Makes a function the program's entry, with the capabilities that it needs as parameters.
 ///

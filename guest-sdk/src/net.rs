@@ -7,7 +7,10 @@ use refcap_abi::wire::encode_address;
 
 use crate::capability::{capability, sealed::Sealed};
 use crate::host::{self, Failure, Slot};
-use crate::{Error, IntoQuery, IntoRules, Result, Revoker, TcpStream, ToAddress};
+use crate::{
+    Error, IntoQuery, IntoRules, IntoTerms, Name, Result, Revoker, TcpListener, TcpStream, ToAddress,
+    UdpSocket,
+};
 
 /// The power to do certain things on the network: those that its rules allow.
 ///
@@ -71,6 +74,66 @@ impl Net {
         Ok((Net::from_slot(net), Revoker::from_slot(revoker)))
     }
 
+    /// Derives a capability to the same things on further terms: a budget, which draws on this one's, a lease, a
+    /// label, no further derivation.
+    ///
+    /// ```no_run
+    /// # fn example(net: refcap_guest::Net) -> refcap_guest::Result<()> {
+    /// let plugin = net.limit("limit sockets 2, out 64KiB/s, lease 10m; label plugin")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn limit(&self, terms: impl IntoTerms) -> Result<Net> {
+        let terms = terms.into_terms();
+        let slot = host::net_limit(&self.slot, terms.as_bytes())
+            .map_err(|failure| Error::last(failure, "derive by `limit`"))?;
+        Ok(Net::from_slot(slot))
+    }
+
+    /// Listens for TCP connections. The capability must allow `bind` and `listen` there, and `accept` from
+    /// whoever is to be let in. Port 0 is any free port of those that are allowed.
+    pub fn listen(&self, address: impl ToAddress) -> Result<TcpListener> {
+        self.listen_with_backlog(address, 0)
+    }
+
+    /// Listens, and lets that many connections wait to be accepted (0 for the host's default).
+    pub fn listen_with_backlog(&self, address: impl ToAddress, backlog: u32) -> Result<TcpListener> {
+        let address = encode_address(address.to_address()?);
+        let slot = host::net_listen(&self.slot, &address, backlog)
+            .map_err(|failure| Error::last(failure, "listen"))?;
+        Ok(TcpListener::from_slot(slot))
+    }
+
+    /// Makes a UDP socket. The capability must allow `bind` there, and `send` and `receive` for each datagram.
+    /// Port 0 is any free port of those that are allowed.
+    pub fn bind_udp(&self, address: impl ToAddress) -> Result<UdpSocket> {
+        let address = encode_address(address.to_address()?);
+        let slot =
+            host::net_bind_udp(&self.slot, &address).map_err(|failure| Error::last(failure, "bind"))?;
+        Ok(UdpSocket::from_slot(slot))
+    }
+
+    /// Looks a name up, if the capability allows connecting to it at that port.
+    ///
+    /// ```no_run
+    /// # fn example(net: refcap_guest::Net) -> refcap_guest::Result<()> {
+    /// let api = net.resolve("api.example.com", 443)?;
+    /// let stream = api.connect()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`](ErrorCode::Denied) before anybody is asked, or when the name stands for no address that is
+    /// allowed; [`NameNotResolved`](ErrorCode::NameNotResolved) when there is no answer.
+    pub fn resolve(&self, name: &str, port: u16) -> Result<Name> {
+        self.resolve_within(name, port, 0)
+    }
+
+    /// Looks a name up, or fails with [`TimedOut`](ErrorCode::TimedOut) after the given time.
+    pub fn resolve_timeout(&self, name: &str, port: u16, timeout: Duration) -> Result<Name> {
+        self.resolve_within(name, port, milliseconds(timeout, "look up")?)
+    }
+
     /// Opens a TCP connection.
     pub fn connect(&self, address: impl ToAddress) -> Result<TcpStream> {
         self.connect_within(address, 0)
@@ -79,6 +142,22 @@ impl Net {
     /// Opens a TCP connection, or fails with [`TimedOut`](ErrorCode::TimedOut) after the given time.
     pub fn connect_timeout(&self, address: impl ToAddress, timeout: Duration) -> Result<TcpStream> {
         self.connect_within(address, milliseconds(timeout, "connect")?)
+    }
+
+    /// Opens a TCP connection from a local end that the capability allows. Port 0 is any that is allowed.
+    pub fn connect_from(&self, local: impl ToAddress, remote: impl ToAddress) -> Result<TcpStream> {
+        self.connect_from_within(local, remote, 0)
+    }
+
+    /// Opens a TCP connection from a local end, or fails with [`TimedOut`](ErrorCode::TimedOut) after the
+    /// given time.
+    pub fn connect_from_timeout(
+        &self,
+        local: impl ToAddress,
+        remote: impl ToAddress,
+        timeout: Duration,
+    ) -> Result<TcpStream> {
+        self.connect_from_within(local, remote, milliseconds(timeout, "connect")?)
     }
 
     /// Whether this capability allows something.
@@ -111,6 +190,25 @@ impl Net {
         let slot = host::net_connect(&self.slot, &address, timeout)
             .map_err(|failure| Error::last(failure, "connect"))?;
         Ok(TcpStream::from_slot(slot))
+    }
+
+    fn connect_from_within(
+        &self,
+        local: impl ToAddress,
+        remote: impl ToAddress,
+        timeout: u32,
+    ) -> Result<TcpStream> {
+        let local = encode_address(local.to_address()?);
+        let remote = encode_address(remote.to_address()?);
+        let slot = host::net_connect_from(&self.slot, &remote, &local, timeout)
+            .map_err(|failure| Error::last(failure, "connect"))?;
+        Ok(TcpStream::from_slot(slot))
+    }
+
+    fn resolve_within(&self, name: &str, port: u16, timeout: u32) -> Result<Name> {
+        let slot = host::net_resolve(&self.slot, name, port, timeout)
+            .map_err(|failure| Error::last(failure, "look up"))?;
+        Ok(Name::from_slot(slot))
     }
 }
 

@@ -37,6 +37,50 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_net_revocable(out: u32, revoker: u32, net: u32) -> i32;
     fn refcap_v1_stub_net_connect(out: u32, net: u32, address: *const u8, length: usize, timeout: u32)
     -> i32;
+    fn refcap_v1_stub_net_connect_from(
+        out: u32,
+        net: u32,
+        remote: *const u8,
+        remote_length: usize,
+        local: *const u8,
+        local_length: usize,
+        timeout: u32,
+    ) -> i32;
+    fn refcap_v1_stub_net_limit(out: u32, net: u32, terms: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_net_listen(out: u32, net: u32, address: *const u8, length: usize, backlog: u32) -> i32;
+    fn refcap_v1_stub_net_bind_udp(out: u32, net: u32, address: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_net_resolve(
+        out: u32,
+        net: u32,
+        name: *const u8,
+        length: usize,
+        port: u32,
+        timeout: u32,
+    ) -> i32;
+    safe fn refcap_v1_stub_name_connect(out: u32, name: u32, timeout: u32) -> i32;
+    fn refcap_v1_stub_name_describe(name: u32, buffer: *mut u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_listener_accept(out: u32, listener: u32) -> i32;
+    safe fn refcap_v1_stub_stream_no_delay(stream: u32, on: i32) -> i32;
+    fn refcap_v1_stub_udp_connect(socket: u32, address: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_udp_send(
+        socket: u32,
+        data: *const u8,
+        length: usize,
+        address: *const u8,
+        address_length: usize,
+    ) -> i32;
+    fn refcap_v1_stub_udp_receive(
+        socket: u32,
+        buffer: *mut u8,
+        length: usize,
+        address: *mut u8,
+        address_length: usize,
+    ) -> i32;
+    safe fn refcap_v1_stub_udp_dropped(socket: u32) -> i32;
+    safe fn refcap_v1_stub_poller_new(out: u32) -> i32;
+    safe fn refcap_v1_stub_poller_add(poller: u32, socket: u32, token: u32, interest: i32) -> i32;
+    safe fn refcap_v1_stub_poller_remove(poller: u32, token: u32) -> i32;
+    fn refcap_v1_stub_poller_wait(poller: u32, buffer: *mut u8, length: usize, timeout: u32) -> i32;
     fn refcap_v1_stub_net_allows(net: u32, query: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_net_describe(net: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_read(stream: u32, buffer: *mut u8, length: usize) -> i32;
@@ -153,6 +197,127 @@ pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Sl
     // SAFETY: the pointer and length are those of a slice, which the host only reads.
     checked(unsafe { refcap_v1_stub_net_connect(out.number, net, pointer, length, timeout) })?;
     Ok(out)
+}
+
+pub(crate) fn net_connect_from(
+    net: &Slot,
+    remote: &[u8],
+    local: &[u8],
+    timeout: u32,
+) -> Result<Slot, Failure> {
+    let (net, out) = (net.number()?, Slot::new()?);
+    // SAFETY: the pointers and lengths are those of slices, which the host only reads.
+    checked(unsafe {
+        refcap_v1_stub_net_connect_from(
+            out.number,
+            net,
+            remote.as_ptr(),
+            remote.len(),
+            local.as_ptr(),
+            local.len(),
+            timeout,
+        )
+    })?;
+    Ok(out)
+}
+
+pub(crate) fn net_limit(net: &Slot, terms: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_net_limit, net, terms)
+}
+
+pub(crate) fn net_listen(net: &Slot, address: &[u8], backlog: u32) -> Result<Slot, Failure> {
+    let (net, out) = (net.number()?, Slot::new()?);
+    let (pointer, length) = (address.as_ptr(), address.len());
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_net_listen(out.number, net, pointer, length, backlog) })?;
+    Ok(out)
+}
+
+pub(crate) fn net_bind_udp(net: &Slot, address: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_net_bind_udp, net, address)
+}
+
+pub(crate) fn net_resolve(net: &Slot, name: &str, port: u16, timeout: u32) -> Result<Slot, Failure> {
+    let (net, out) = (net.number()?, Slot::new()?);
+    let (pointer, length) = (name.as_ptr(), name.len());
+    // SAFETY: the pointer and length are those of a string, which the host only reads.
+    checked(unsafe { refcap_v1_stub_net_resolve(out.number, net, pointer, length, port.into(), timeout) })?;
+    Ok(out)
+}
+
+pub(crate) fn name_connect(name: &Slot, timeout: u32) -> Result<Slot, Failure> {
+    let (name, out) = (name.number()?, Slot::new()?);
+    checked(refcap_v1_stub_name_connect(out.number, name, timeout))?;
+    Ok(out)
+}
+
+pub(crate) fn name_describe(name: &Slot, buffer: &mut [u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_name_describe(name.number()?, buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn listener_accept(listener: &Slot) -> Result<Slot, Failure> {
+    let (listener, out) = (listener.number()?, Slot::new()?);
+    checked(refcap_v1_stub_listener_accept(out.number, listener))?;
+    Ok(out)
+}
+
+pub(crate) fn stream_no_delay(stream: &Slot, on: bool) -> Status {
+    checked(refcap_v1_stub_stream_no_delay(stream.number()?, on.into()))
+}
+
+pub(crate) fn udp_connect(socket: &Slot, address: &[u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_udp_connect(socket.number()?, address.as_ptr(), address.len()) })
+}
+
+pub(crate) fn udp_send(socket: &Slot, data: &[u8], to: &[u8]) -> Status {
+    let socket = socket.number()?;
+    // SAFETY: the pointers and lengths are those of slices, which the host only reads.
+    checked(unsafe { refcap_v1_stub_udp_send(socket, data.as_ptr(), data.len(), to.as_ptr(), to.len()) })
+}
+
+pub(crate) fn udp_receive(socket: &Slot, buffer: &mut [u8], from: &mut [u8]) -> Status {
+    let socket = socket.number()?;
+    // SAFETY: the pointers and lengths are those of slices that are borrowed for writing.
+    checked(unsafe {
+        refcap_v1_stub_udp_receive(
+            socket,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            from.as_mut_ptr(),
+            from.len(),
+        )
+    })
+}
+
+pub(crate) fn udp_dropped(socket: &Slot) -> Status {
+    checked(refcap_v1_stub_udp_dropped(socket.number()?))
+}
+
+pub(crate) fn poller_new() -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    checked(refcap_v1_stub_poller_new(out.number))?;
+    Ok(out)
+}
+
+pub(crate) fn poller_add(poller: &Slot, socket: &Slot, token: u32, interest: i32) -> Status {
+    checked(refcap_v1_stub_poller_add(
+        poller.number()?,
+        socket.number()?,
+        token,
+        interest,
+    ))
+}
+
+pub(crate) fn poller_remove(poller: &Slot, token: u32) -> Status {
+    checked(refcap_v1_stub_poller_remove(poller.number()?, token))
+}
+
+pub(crate) fn poller_wait(poller: &Slot, buffer: &mut [u8], timeout: u32) -> Status {
+    let poller = poller.number()?;
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_poller_wait(poller, buffer.as_mut_ptr(), buffer.len(), timeout) })
 }
 
 pub(crate) fn net_allows(net: &Slot, query: &[u8]) -> Status {

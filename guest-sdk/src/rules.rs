@@ -1,7 +1,7 @@
 //! What can be said for the rules of a derivation and for a question.
 
 use refcap_abi::ErrorCode;
-use refcap_authority::{Query, Rule, Rules};
+use refcap_authority::{Query, Rule, Rules, Terms};
 
 use crate::{Error, Result};
 
@@ -84,5 +84,36 @@ impl IntoQuery for &String {
 impl IntoQuery for String {
     fn into_query(self) -> Result<Query> {
         self.as_str().into_query()
+    }
+}
+
+/// Terms in their text form, such as `limit sockets 10, lease 1h`, or as [`Terms`]. The host reads them, so
+/// a program does not contain the parser.
+pub trait IntoTerms {
+    /// The text.
+    fn into_terms(self) -> String;
+}
+
+impl IntoTerms for &str {
+    fn into_terms(self) -> String {
+        self.to_owned()
+    }
+}
+
+impl IntoTerms for String {
+    fn into_terms(self) -> String {
+        self
+    }
+}
+
+impl IntoTerms for Terms {
+    fn into_terms(self) -> String {
+        self.to_string()
+    }
+}
+
+impl IntoTerms for &Terms {
+    fn into_terms(self) -> String {
+        self.to_string()
     }
 }

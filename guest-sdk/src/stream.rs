@@ -2,21 +2,19 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use refcap_abi::wire::{MAX_ADDRESS, decode_address};
 use refcap_abi::{
-    ADDRESS_LOCAL, ADDRESS_PEER, ErrorCode, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE, WAIT_READ,
-    WAIT_WRITE,
+    ADDRESS_LOCAL, ADDRESS_PEER, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE, WAIT_READ, WAIT_WRITE,
 };
 
 use crate::capability::capability;
-use crate::host::{self, Failure, Slot, Status};
-use crate::net::milliseconds;
+use crate::host::{self, Slot};
+use crate::wait::{self, Timeout};
 use crate::{Error, Result};
 
-/// A TCP connection, made by [`Net::connect`](crate::Net::connect).
+/// A TCP connection, made by [`Net::connect`](crate::Net::connect) or
+/// [`Name::connect`](crate::Name::connect), or taken by [`TcpListener::accept`](crate::TcpListener::accept).
 ///
 /// It is read and written like a `std::net::TcpStream`, also through a shared reference. It is closed
 /// when it is dropped, and ends when the `Net` that it was made with is revoked, also in the middle of a
@@ -48,12 +46,12 @@ impl TcpStream {
 
     /// The address of the other end.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        self.address(ADDRESS_PEER, "ask for the peer's address")
+        wait::address(&self.slot, ADDRESS_PEER, "ask for the peer's address")
     }
 
     /// The address of this end.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        self.address(ADDRESS_LOCAL, "ask for the local address")
+        wait::address(&self.slot, ADDRESS_LOCAL, "ask for the local address")
     }
 
     /// Sets how long a read waits before it fails with `TimedOut`; `None` is for ever. At first it is.
@@ -84,32 +82,37 @@ impl TcpStream {
         self.write_timeout.get()
     }
 
-    fn address(&self, end: i32, operation: &'static str) -> Result<SocketAddr> {
-        let mut buffer = [0; MAX_ADDRESS];
-        let length = host::socket_address(&self.slot, end, &mut buffer)
-            .map_err(|failure| Error::last(failure, operation))?;
-        let address = buffer.get(..length as usize).and_then(decode_address);
-        address.ok_or_else(|| Error::new(ErrorCode::Io, operation, "the host's answer is not an address"))
+    /// Reads what has arrived, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](refcap_abi::ErrorCode::WouldBlock) when that is nothing, or when others must have their
+    /// turn first. A [`Poller`](crate::Poller) waits for it.
+    pub fn try_read(&self, buffer: &mut [u8]) -> Result<usize> {
+        let length = buffer.len().min(MAX_TRANSFER);
+        let read = host::stream_read(&self.slot, &mut buffer[..length])
+            .map_err(|failure| Error::last(failure, "read"))?;
+        Ok(read as usize)
     }
 
-    /// Tries, and waits as long as the host says that it would block.
-    fn wait_for(
-        &self,
-        until: i32,
-        timeout: &Timeout,
-        operation: &'static str,
-        mut attempt: impl FnMut() -> Status,
-    ) -> Result<usize> {
-        loop {
-            match attempt() {
-                Ok(length) => return Ok(length as usize),
-                Err(Failure::Host(ErrorCode::WouldBlock)) => {
-                    host::socket_wait(&self.slot, until, timeout.milliseconds())
-                        .map_err(|failure| Error::last(failure, operation))?;
-                }
-                Err(failure) => return Err(Error::last(failure, operation)),
-            }
-        }
+    /// Writes what the host takes, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](refcap_abi::ErrorCode::WouldBlock) when that is nothing, or when others must have their
+    /// turn first.
+    pub fn try_write(&self, data: &[u8]) -> Result<usize> {
+        let data = &data[..data.len().min(MAX_TRANSFER)];
+        let written =
+            host::stream_write(&self.slot, data).map_err(|failure| Error::last(failure, "write"))?;
+        Ok(written as usize)
+    }
+
+    /// Whether small writes are sent at once instead of waiting for more (`TCP_NODELAY`). At first they are
+    /// not.
+    pub fn set_nodelay(&self, on: bool) -> Result<()> {
+        host::stream_no_delay(&self.slot, on).map_err(|failure| Error::last(failure, "set no delay"))?;
+        Ok(())
     }
 }
 
@@ -124,7 +127,7 @@ impl Read for &TcpStream {
         let length = buffer.len().min(MAX_TRANSFER);
         let buffer = &mut buffer[..length];
         let attempt = || host::stream_read(&self.slot, buffer);
-        Ok(self.wait_for(WAIT_READ, &self.read_timeout, "read", attempt)?)
+        Ok(wait::until_done(&self.slot, WAIT_READ, &self.read_timeout, "read", attempt)? as usize)
     }
 }
 
@@ -135,7 +138,7 @@ impl Write for &TcpStream {
         }
         let data = &data[..data.len().min(MAX_TRANSFER)];
         let attempt = || host::stream_write(&self.slot, data);
-        Ok(self.wait_for(WAIT_WRITE, &self.write_timeout, "write", attempt)?)
+        Ok(wait::until_done(&self.slot, WAIT_WRITE, &self.write_timeout, "write", attempt)? as usize)
     }
 
     /// Does nothing: what was written is with the host's system already.
@@ -157,28 +160,5 @@ impl Write for TcpStream {
 
     fn flush(&mut self) -> io::Result<()> {
         (&*self).flush()
-    }
-}
-
-/// A time limit in milliseconds, 0 for none. It is the guest's own affair and not known to the host.
-#[derive(Debug, Default)]
-struct Timeout(AtomicU32);
-
-impl Timeout {
-    fn set(&self, time: Option<Duration>, operation: &'static str) -> Result<()> {
-        let time = time.map_or(Ok(0), |time| milliseconds(time, operation))?;
-        self.0.store(time, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn get(&self) -> Option<Duration> {
-        match self.milliseconds() {
-            0 => None,
-            time => Some(Duration::from_millis(time.into())),
-        }
-    }
-
-    fn milliseconds(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
     }
 }

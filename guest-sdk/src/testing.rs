@@ -19,10 +19,11 @@
 //! ```
 //!
 //! This is a tool for tests and not a sandbox: native code can do whatever its process can. It differs
-//! from the real host also in that it checks the local end of a connection only once that is made, does
-//! not let write timeouts run out, and has no limits, no audit log and no names.
+//! from the real host also in that it checks a local end only once that is bound, can't choose the local end
+//! of a connection, does not let write timeouts run out, gives names no lease, lets limits and labels have no
+//! effect, and has no audit log.
 
-use refcap_authority::Authority;
+use refcap_authority::{Answers, Authority};
 
 use crate::capability::sealed::Sealed;
 use crate::fake::{self, Slot};
@@ -36,7 +37,8 @@ use crate::{Capability, IntoRules, Net};
 pub fn net(rules: impl IntoRules) -> Net {
     let rules = rules.into_rules().unwrap_or_else(|error| panic!("{error}"));
     let authority = Authority::from_rules(&rules).unwrap_or_else(|error| panic!("{error}"));
-    Net::from_slot(Slot::root(authority))
+    let answers = Answers::from_rules(&rules).unwrap_or_else(|error| panic!("{error}"));
+    Net::from_slot(Slot::root(authority, answers))
 }
 
 /// Lets [`grants::take`](crate::grants::take) find a capability under a name, once, in this thread.

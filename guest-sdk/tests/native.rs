@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use refcap_guest::authority::{Protocol, Rule};
-use refcap_guest::{Capability, Error, ErrorCode, Kind, Net, Revoker, TcpStream, grants, testing};
+use refcap_guest::{
+    Capability, Error, ErrorCode, Interest, Kind, Net, Poller, Revoker, TcpStream, Terms, grants, testing,
+};
 
 fn server() -> (TcpListener, String) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -186,4 +188,106 @@ fn grants_are_taken_once_and_by_their_kind() {
     assert_eq!(net.kind(), Ok(Kind::Net));
     assert_eq!(code(grants::take::<Net>("backend")), ErrorCode::NotFound);
     assert_eq!(code(grants::take::<Revoker>("other")), ErrorCode::WrongKind);
+}
+
+#[test]
+fn a_listener_takes_whom_it_may() {
+    let net = testing::net("bind,listen tcp 127.0.0.1:0; accept tcp 127.0.0.1:*");
+    let listener = net.listen("127.0.0.1:0").unwrap();
+    assert_eq!(listener.kind().unwrap(), Kind::TcpListener);
+    let address = listener.local_addr().unwrap();
+    assert!(listener.try_accept().unwrap().is_none());
+    let mut client = StdStream::connect(address).unwrap();
+    let (stream, peer) = listener.accept().unwrap();
+    assert_eq!(peer, client.local_addr().unwrap());
+    client.write_all(b"hello").unwrap();
+    let mut buffer = [0; 5];
+    (&stream).read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"hello");
+    assert_eq!(code(net.listen(address)), ErrorCode::AddressInUse);
+    assert_eq!(code(net.listen("127.0.0.2:0")), ErrorCode::Denied);
+    drop(listener);
+    assert!(StdStream::connect(address).is_err());
+}
+
+#[test]
+fn datagrams_are_checked_in_both_directions() {
+    let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = peer.local_addr().unwrap();
+    let net = testing::net(
+        format!("bind udp 127.0.0.1:0; connect,send udp {address}; receive udp 127.0.0.1:* from {address}")
+            .as_str(),
+    );
+    let socket = net.bind_udp("127.0.0.1:0").unwrap();
+    let own = socket.local_addr().unwrap();
+    assert_eq!(socket.send_to(b"hello", address).unwrap(), 5);
+    assert_eq!(
+        code(socket.send_to(b"x", stranger.local_addr().unwrap())),
+        ErrorCode::Denied
+    );
+    assert_eq!(code(socket.send(b"x")), ErrorCode::NotConnected);
+    stranger.send_to(b"spoofed", own).unwrap();
+    peer.send_to(b"a longer answer", own).unwrap();
+    let mut buffer = [0; 8];
+    assert_eq!(socket.recv_from(&mut buffer).unwrap(), (8, address));
+    assert_eq!(&buffer, b"a longer");
+    assert_eq!(socket.dropped().unwrap(), 1);
+    socket.connect(address).unwrap();
+    assert_eq!(socket.peer_addr().unwrap(), address);
+    assert_eq!(socket.send(b"again").unwrap(), 5);
+    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    assert_eq!(code(socket.recv(&mut buffer)), ErrorCode::TimedOut);
+}
+
+#[test]
+fn names_are_looked_up_only_if_they_may_be_connected_to() {
+    let (server, address) = server();
+    let port = server.local_addr().unwrap().port();
+    let net = testing::net(format!("connect tcp localhost.:{port}; names to loopback").as_str());
+    let name = net.resolve("localhost", port).unwrap();
+    assert!(
+        name.describe()
+            .unwrap()
+            .starts_with(&format!("localhost:{port} is "))
+    );
+    let stream = name.connect().unwrap();
+    assert_eq!(stream.peer_addr().unwrap().to_string(), address);
+    assert_eq!(code(net.resolve("other.example", port)), ErrorCode::Denied);
+    assert_eq!(code(net.resolve("127.1", port)), ErrorCode::BadArgument);
+    let by_default = testing::net(format!("connect tcp localhost.:{port}").as_str());
+    assert_eq!(code(by_default.resolve("localhost", port)), ErrorCode::Denied);
+}
+
+#[test]
+fn a_poller_tells_what_is_ready() {
+    let net = testing::net("connect tcp 127.0.0.1:*");
+    let (stream, mut peer) = connected(&net);
+    let poller = Poller::new().unwrap();
+    poller.add(&stream, 7, Interest::READ).unwrap();
+    let mut events = Vec::new();
+    assert_eq!(poller.wait(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+    assert_eq!(
+        poller.wait(&mut events, Some(Duration::from_millis(3))).unwrap(),
+        0
+    );
+    peer.write_all(b"x").unwrap();
+    assert_eq!(poller.wait(&mut events, None).unwrap(), 1);
+    let event = events[0];
+    assert_eq!(
+        (event.token, event.readable, event.writable, event.ended),
+        (7, true, false, false)
+    );
+    drop(stream);
+    poller.wait(&mut events, None).unwrap();
+    assert!(events[0].ended);
+    assert!(!poller.remove(7).unwrap());
+}
+
+#[test]
+fn terms_are_read() {
+    let net = loopback();
+    net.limit("limit sockets 3; label small").unwrap();
+    net.limit(Terms::new().sockets(3)).unwrap();
+    assert_eq!(code(net.limit("limit nothing")), ErrorCode::BadArgument);
 }

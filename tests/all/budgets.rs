@@ -233,10 +233,7 @@ async fn terms_that_can_not_be_say_where_and_why() {
             "limit lease 10",
             "line 1, column 13: expected a number with ms, s, m, h or d behind it, found `10`",
         ),
-        (
-            "connect tcp *:*",
-            "line 1, column 1: expected limit, no or label, found `connect`",
-        ),
+        ("connect tcp *:*", "line 1, column 1: expected limit, no or label"),
         (
             "no fun",
             "line 1, column 4: expected derive or hand-over, found `fun`",
@@ -247,7 +244,7 @@ async fn terms_that_can_not_be_say_where_and_why() {
         ),
         (
             "limit out 99999999999TiB",
-            "line 1, column 11: expected less than 2^64 of them",
+            "line 1, column 11: expected at most 18446744073709551615 B",
         ),
     ] {
         assert_eq!(guest.limit(2, 1, terms).await, Err(ErrorCode::BadArgument));

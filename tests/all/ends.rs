@@ -90,7 +90,7 @@ async fn class_29_a_blocked_read_of_an_accepted_stream_ends() {
         let address = guest.listen(2, 1, "127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
         guest.accept(3, 2).await.unwrap();
-        // Readiness is a hint until somebody has tried.
+        // A new connection counts as ready until it was tried once.
         let empty = guest.call("stream_read", &[3, 0, 8]).await;
         assert_eq!(empty, Err(ErrorCode::WouldBlock));
         let wait = [3, WAIT_READ, 0];

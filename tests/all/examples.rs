@@ -306,3 +306,88 @@ fn the_demo_says_what_it_needs() {
         .ends_with(1)
         .says(&["cannot read the guest no/such/guest.wasm"]);
 }
+
+/// The HTTP server example, run by the command.
+struct Served {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Served {
+    fn start(profile: &str, grant: &str, requests: u32) -> Served {
+        let module = guest(profile, "http-server");
+        let mut child = Command::new(built("refcap"))
+            .arg("run")
+            .arg(&module)
+            .args(["--grant", &format!("net={grant}"), "--"])
+            .args(["127.0.0.1:0", &requests.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim_end().strip_prefix("listening on ");
+        let address = address.unwrap_or_else(|| panic!("the server says {line:?}"));
+        Served {
+            child,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    /// The exit code, once it has answered as often as it was told.
+    fn end(mut self) -> Option<i32> {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < SOON {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        None
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// A real client, 50 connections at a time, against a guest that has a network to be reached by and none to
+// reach.
+#[test]
+fn curl_gets_a_thousand_answers_from_the_http_server() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: this test needs curl");
+        return;
+    }
+    for profile in PROFILES {
+        let grant =
+            "bind,listen,accept tcp 127.0.0.1:0; accept tcp 127.0.0.1:* from 127.0.0.1; limit sockets 60";
+        let server = Served::start(profile, grant, 1_000);
+        let curl = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--parallel",
+                "--parallel-max",
+                "50",
+            ])
+            .arg(format!("http://{}/hello/[1-1000]", server.address))
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&curl.stderr);
+        assert!(curl.status.success(), "{profile}: {errors}");
+        let text = String::from_utf8(curl.stdout).unwrap();
+        let mut answers: Vec<_> = text.lines().collect();
+        answers.sort_unstable();
+        let mut expected: Vec<_> = (1..=1_000).map(|number| format!("hello, {number}")).collect();
+        expected.sort_unstable();
+        assert_eq!(answers, expected, "{profile}");
+        assert_eq!(server.end(), Some(0), "{profile}");
+    }
+}

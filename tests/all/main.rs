@@ -9,6 +9,7 @@ mod attacks;
 mod budgets;
 mod cli;
 mod connect;
+mod crowd;
 mod datagrams;
 mod embedder;
 mod ends;

@@ -2,7 +2,7 @@
 
 use refcap_authority::{
     Authority, Class, DecodeError, End, Exception, Host, MAX_RULES, MAX_TEXT, Operation, OperationSet,
-    PortSet, Protocol, Query, Rule, RuleError, Rules,
+    Policy, PortSet, Protocol, Query, Rule, RuleError, Rules,
 };
 
 fn authority(text: &str) -> Authority {
@@ -58,6 +58,17 @@ fn documented_rules_are_rules() {
         assert!(line.parse::<Query>().is_ok(), "{line}");
     }
     assert!(rules > 12, "{rules}");
+    let policies = grammar.split("## Terms and policies").nth(1).unwrap();
+    let policy = policies
+        .split("```text")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let policy = Policy::parse(policy).unwrap();
+    assert_eq!(policy.rules.names_to.len(), 1);
+    assert_eq!(policy.terms.label.as_deref(), Some("billing"));
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Who was derived from whom, as far as revoking needs it.
 
-use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Something that ends with its capability.
+pub(super) trait End: std::fmt::Debug + Send + Sync {
+    fn end(&self);
+}
 
 /// A capability's place in the tree of derivations.
 #[derive(Debug)]
 pub(super) struct Lineage {
     state: Mutex<State>,
-    /// The socket to shut when this capability ends.
-    stream: Option<Arc<TcpStream>>,
+    /// The socket to end when this capability ends.
+    socket: Option<Arc<dyn End>>,
     /// Kept, so that what was derived from a capability is found also after that was closed.
     _parent: Option<Arc<Lineage>>,
 }
@@ -27,13 +31,13 @@ impl Lineage {
     }
 
     /// The lineage of something derived from this or obtained through it, unless this was revoked.
-    pub(super) fn child(self: &Arc<Lineage>, stream: Option<Arc<TcpStream>>) -> Option<Arc<Lineage>> {
+    pub(super) fn child(self: &Arc<Lineage>, socket: Option<Arc<dyn End>>) -> Option<Arc<Lineage>> {
         // Locked from the check on: a child is seen by `revoke`, or is not made.
         let mut state = self.state();
         if state.revoked {
             return None;
         }
-        let child = Lineage::new(stream, Some(Arc::clone(self)));
+        let child = Lineage::new(socket, Some(Arc::clone(self)));
         state.children.retain(|child| child.strong_count() > 0);
         state.children.push(Arc::downgrade(&child));
         Some(child)
@@ -43,9 +47,19 @@ impl Lineage {
         self.state().revoked
     }
 
+    /// Whether it was revoked or given up.
+    pub(super) fn is_ended(&self) -> bool {
+        let state = self.state();
+        state.revoked || !state.open
+    }
+
     /// The owner gave it up.
     pub(super) fn close(&self) {
         self.state().open = false;
+        // What was obtained through it keeps this place, but not the socket.
+        if let Some(socket) = &self.socket {
+            socket.end();
+        }
     }
 
     /// Ends this and everything below, and returns how many capabilities that were.
@@ -53,15 +67,14 @@ impl Lineage {
         let mut state = self.state();
         let ended = u32::from(state.open && !state.revoked);
         state.revoked = true;
-        if let Some(stream) = &self.stream {
-            // It may have been shut by the guest or by the peer before.
-            let _ = stream.shutdown(Shutdown::Both);
+        if let Some(socket) = &self.socket {
+            socket.end();
         }
         let children = state.children.iter().filter_map(Weak::upgrade);
         ended + children.map(|child| child.revoke()).sum::<u32>()
     }
 
-    fn new(stream: Option<Arc<TcpStream>>, parent: Option<Arc<Lineage>>) -> Arc<Lineage> {
+    fn new(socket: Option<Arc<dyn End>>, parent: Option<Arc<Lineage>>) -> Arc<Lineage> {
         let state = State {
             revoked: false,
             open: true,
@@ -69,7 +82,7 @@ impl Lineage {
         };
         Arc::new(Lineage {
             state: Mutex::new(state),
-            stream,
+            socket,
             _parent: parent,
         })
     }

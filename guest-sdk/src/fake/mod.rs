@@ -2,24 +2,38 @@
 //!
 //! It decides with the same algebra as the real host, and its connections are real. It is no sandbox,
 //! since the program around it has all the authority of its process, and simpler than the real host in
-//! these points: a local end is checked once it is connected, not before; write timeouts do not run out;
-//! there are no limits, no audit log and no names.
+//! these points: a local end is checked once it is bound or connected, not before, and can't be chosen for a
+//! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
+//! lease; limits and labels have no effect; there is no audit log.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use refcap_abi::wire::{decode_address, encode_address};
-use refcap_abi::{ADDRESS_LOCAL, ErrorCode, Kind, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE, WAIT_READ};
-use refcap_authority::{Authority, DeriveError, Operation, Protocol, Query, Rules, TooComplex, Tuple};
+use refcap_abi::{ADDRESS_LOCAL, ErrorCode, Kind, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE};
+use refcap_authority::{
+    Answers, Authority, DeriveError, Operation, Protocol, Query, Rules, TooComplex, Tuple,
+};
 
 use crate::host::{Failure, Status};
-use lineage::Lineage;
+use lineage::{End, Lineage};
+use sockets::{Closable, Socket};
 
 mod lineage;
+mod sockets;
+
+pub(crate) use sockets::{
+    listener_accept, name_connect, name_describe, net_bind_udp, net_connect_from, net_limit, net_listen,
+    net_resolve, poller_add, poller_new, poller_remove, poller_wait, socket_wait, udp_connect, udp_dropped,
+    udp_receive, udp_send,
+};
+
+/// Between two looks at a socket.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The owner of a reference.
 #[derive(Debug)]
@@ -31,42 +45,57 @@ pub(crate) struct Slot {
 /// What a reference names.
 #[derive(Debug)]
 enum Object {
-    Net(Authority),
+    Net(Authority, Answers),
+    Name(sockets::Name),
     Stream(Arc<net::TcpStream>),
+    Listener(Arc<Closable<net::TcpListener>>, Authority),
+    Udp(Arc<Closable<sockets::Udp>>),
+    Poller(sockets::Poller),
     /// What it revokes.
     Revoker(Arc<Lineage>),
 }
 
 impl Slot {
     /// A capability that is derived from no other.
-    pub(crate) fn root(authority: Authority) -> Slot {
+    pub(crate) fn root(authority: Authority, answers: Answers) -> Slot {
         Slot {
-            object: Object::Net(authority),
+            object: Object::Net(authority, answers),
             lineage: Lineage::root(),
         }
     }
 
     /// A capability that ends with this one.
     fn child(&self, object: Object) -> Result<Slot, Failure> {
-        let stream = match &object {
-            Object::Stream(stream) => Some(Arc::clone(stream)),
-            Object::Net(_) | Object::Revoker(_) => None,
+        let socket: Option<Arc<dyn End>> = match &object {
+            Object::Stream(stream) => Some(stream.clone()),
+            Object::Listener(listener, _) => Some(listener.clone()),
+            Object::Udp(socket) => Some(socket.clone()),
+            Object::Net(..) | Object::Name(_) | Object::Poller(_) | Object::Revoker(_) => None,
         };
-        let lineage = self.lineage.child(stream).ok_or_else(revoked)?;
+        let lineage = self.lineage.child(socket).ok_or_else(revoked)?;
         Ok(Slot { object, lineage })
     }
 
-    fn authority(&self) -> Result<&Authority, Failure> {
+    fn net(&self) -> Result<(&Authority, &Answers), Failure> {
         match &self.live()?.object {
-            Object::Net(authority) => Ok(authority),
-            Object::Stream(_) | Object::Revoker(_) => Err(failed(ErrorCode::WrongKind)),
+            Object::Net(authority, answers) => Ok((authority, answers)),
+            _ => Err(failed(ErrorCode::WrongKind)),
         }
     }
 
     fn stream(&self) -> Result<&net::TcpStream, Failure> {
         match &self.live()?.object {
             Object::Stream(stream) => Ok(stream),
-            Object::Net(_) | Object::Revoker(_) => Err(failed(ErrorCode::WrongKind)),
+            _ => Err(failed(ErrorCode::WrongKind)),
+        }
+    }
+
+    fn socket(&self) -> Result<Socket, Failure> {
+        match &self.live()?.object {
+            Object::Stream(stream) => Ok(Socket::Stream(stream.clone())),
+            Object::Listener(listener, _) => Ok(Socket::Listener(listener.clone())),
+            Object::Udp(socket) => Ok(Socket::Udp(socket.clone())),
+            _ => Err(failed(ErrorCode::WrongKind)),
         }
     }
 
@@ -130,48 +159,58 @@ pub(crate) fn cap_close(slot: Slot) -> Status {
 
 pub(crate) fn cap_kind(slot: &Slot) -> Status {
     let kind = match &slot.live()?.object {
-        Object::Net(_) => Kind::Net,
+        Object::Net(..) => Kind::Net,
+        Object::Name(_) => Kind::Name,
         Object::Stream(_) => Kind::TcpStream,
+        Object::Listener(..) => Kind::TcpListener,
+        Object::Udp(_) => Kind::UdpSocket,
+        Object::Poller(_) => Kind::Poller,
         Object::Revoker(_) => Kind::Revoker,
     };
     Ok(kind.code().unsigned_abs())
 }
 
 pub(crate) fn net_only(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
-    let authority = net
-        .authority()?
-        .only(&decode_rules(rules)?)
-        .map_err(too_complex)?;
-    net.child(Object::Net(authority))
+    let (authority, answers) = net.net()?;
+    let rules = decode_rules(rules)?;
+    let authority = authority.only(&rules).map_err(too_complex)?;
+    let answers = answers.only(&rules).map_err(too_complex)?;
+    net.child(Object::Net(authority, answers))
 }
 
 pub(crate) fn net_exactly(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
-    let authority = net.authority()?.exactly(&decode_rules(rules)?).map_err(|error| {
+    let (authority, answers) = net.net()?;
+    let rules = decode_rules(rules)?;
+    let derived = authority
+        .exactly(&rules)
+        .and_then(|authority| Ok((authority, answers.exactly(&rules)?)));
+    let (authority, answers) = derived.map_err(|error| {
         let code = match error {
-            DeriveError::NotSubset { .. } => ErrorCode::NotSubset,
-            _ => ErrorCode::TooComplex,
+            DeriveError::TooComplex(_) => ErrorCode::TooComplex,
+            _ => ErrorCode::NotSubset,
         };
         failed_with(code, error.to_string())
     })?;
-    net.child(Object::Net(authority))
+    net.child(Object::Net(authority, answers))
 }
 
 pub(crate) fn net_except(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
-    let authority = net
-        .authority()?
-        .except(&decode_rules(rules)?)
-        .map_err(too_complex)?;
-    net.child(Object::Net(authority))
+    let (authority, answers) = net.net()?;
+    let rules = decode_rules(rules)?;
+    let authority = authority.except(&rules).map_err(too_complex)?;
+    let answers = answers.except(&rules).map_err(too_complex)?;
+    net.child(Object::Net(authority, answers))
 }
 
 pub(crate) fn net_revocable(net: &Slot) -> Result<(Slot, Slot), Failure> {
-    let child = net.child(Object::Net(net.authority()?.clone()))?;
+    let (authority, answers) = net.net()?;
+    let child = net.child(Object::Net(authority.clone(), answers.clone()))?;
     let revoker = net.child(Object::Revoker(Arc::clone(&child.lineage)))?;
     Ok((child, revoker))
 }
 
 pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Slot, Failure> {
-    let authority = net.authority()?;
+    let (authority, _) = net.net()?;
     let remote = decode_address(address).ok_or_else(|| failed(ErrorCode::BadArgument))?;
     let query = Query::new(Operation::Connect, Protocol::Tcp).remote(remote);
     if !authority.allows(&query) {
@@ -180,11 +219,7 @@ pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Sl
             authority.explain(&query).to_string(),
         ));
     }
-    let stream = match timeout {
-        0 => net::TcpStream::connect(remote),
-        timeout => net::TcpStream::connect_timeout(&remote, Duration::from_millis(timeout.into())),
-    }
-    .map_err(io_failed)?;
+    let stream = open(remote, timeout).map_err(io_failed)?;
     let local = stream.local_addr().map_err(io_failed)?;
     if !authority.permits(&Tuple::new(Operation::Connect, Protocol::Tcp, local, remote)) {
         let message = format!("the connection's local end {local} is not one that the capability allows");
@@ -195,14 +230,22 @@ pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Sl
     net.child(Object::Stream(Arc::new(stream)))
 }
 
+/// Connects, within a time in milliseconds if there is one.
+fn open(remote: SocketAddr, timeout: u32) -> io::Result<net::TcpStream> {
+    match timeout {
+        0 => net::TcpStream::connect(remote),
+        timeout => net::TcpStream::connect_timeout(&remote, Duration::from_millis(timeout.into())),
+    }
+}
+
 pub(crate) fn net_allows(net: &Slot, query: &[u8]) -> Status {
     let query =
         Query::decode(query).map_err(|error| failed_with(ErrorCode::BadArgument, error.to_string()))?;
-    Ok(net.authority()?.allows(&query).into())
+    Ok(net.net()?.0.allows(&query).into())
 }
 
 pub(crate) fn net_describe(net: &Slot, buffer: &mut [u8]) -> Status {
-    Ok(fill(buffer, net.authority()?.to_string().as_bytes()))
+    Ok(fill(buffer, net.net()?.0.to_string().as_bytes()))
 }
 
 pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {
@@ -211,27 +254,6 @@ pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {
 
 pub(crate) fn stream_write(stream: &Slot, data: &[u8]) -> Status {
     stream.transferred(stream.stream()?.write(data))
-}
-
-/// Waits by asking again and again: std cannot wait for a socket in a way that revoking interrupts.
-pub(crate) fn socket_wait(stream: &Slot, until: i32, timeout: u32) -> Status {
-    const PAUSE: Duration = Duration::from_millis(1);
-    let start = Instant::now();
-    loop {
-        let would_block = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
-        let blocked = stream.stream()?.peek(&mut [0]).is_err_and(would_block);
-        if until == WAIT_READ && !blocked {
-            return Ok(0);
-        }
-        std::thread::sleep(PAUSE);
-        if until != WAIT_READ {
-            // The next attempt to write finds out.
-            return Ok(0);
-        }
-        if timeout > 0 && start.elapsed() >= Duration::from_millis(timeout.into()) {
-            return Err(failed(ErrorCode::TimedOut));
-        }
-    }
 }
 
 pub(crate) fn stream_shutdown(stream: &Slot, how: i32) -> Status {
@@ -245,19 +267,23 @@ pub(crate) fn stream_shutdown(stream: &Slot, how: i32) -> Status {
     Ok(0)
 }
 
-pub(crate) fn socket_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Status {
-    let stream = stream.stream()?;
-    let address: io::Result<SocketAddr> = match end {
-        ADDRESS_LOCAL => stream.local_addr(),
-        _ => stream.peer_addr(),
+pub(crate) fn stream_no_delay(stream: &Slot, on: bool) -> Status {
+    stream.stream()?.set_nodelay(on).map_err(io_failed)?;
+    Ok(0)
+}
+
+pub(crate) fn socket_address(socket: &Slot, end: i32, buffer: &mut [u8]) -> Status {
+    let address = match end {
+        ADDRESS_LOCAL => sockets::local_address(socket)?,
+        _ => sockets::peer_address(socket)?,
     };
-    Ok(fill(buffer, &encode_address(address.map_err(io_failed)?)))
+    Ok(fill(buffer, &encode_address(address)))
 }
 
 pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
     match &revoker.live()?.object {
         Object::Revoker(lineage) => Ok(lineage.revoke()),
-        Object::Net(_) | Object::Stream(_) => Err(failed(ErrorCode::WrongKind)),
+        _ => Err(failed(ErrorCode::WrongKind)),
     }
 }
 
