@@ -20,6 +20,7 @@ mod raw;
 mod revoker;
 mod rules;
 mod stream;
+pub mod task;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod udp;

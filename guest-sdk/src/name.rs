@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use refcap_abi::NO_WAIT;
+
 use crate::capability::{capability, sealed::Sealed};
 use crate::host::{self, Slot};
 use crate::net::milliseconds;
@@ -31,6 +33,11 @@ impl Name {
     /// Opens a TCP connection, or fails with `TimedOut` after the given time.
     pub fn connect_timeout(&self, timeout: Duration) -> Result<TcpStream> {
         self.connect_within(milliseconds(timeout, "connect")?)
+    }
+
+    /// Opens a TCP connection without waiting for it, as `Net::begin_connect` does.
+    pub(crate) fn begin_connect(&self) -> Result<TcpStream> {
+        self.connect_within(NO_WAIT.cast_unsigned())
     }
 
     /// The name, the port, the addresses, and for how long they are good, in words.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use refcap_abi::ErrorCode;
 use refcap_abi::wire::encode_address;
+use refcap_abi::{ErrorCode, NO_WAIT};
 
 use crate::capability::{capability, sealed::Sealed};
 use crate::host::{self, Failure, Slot};
@@ -142,6 +142,12 @@ impl Net {
     /// Opens a TCP connection, or fails with [`TimedOut`](ErrorCode::TimedOut) after the given time.
     pub fn connect_timeout(&self, address: impl ToAddress, timeout: Duration) -> Result<TcpStream> {
         self.connect_within(address, milliseconds(timeout, "connect")?)
+    }
+
+    /// Opens a TCP connection without waiting for it. The stream can be written when it is there, and writing
+    /// nothing says why not if it is not.
+    pub(crate) fn begin_connect(&self, address: impl ToAddress) -> Result<TcpStream> {
+        self.connect_within(address, NO_WAIT.cast_unsigned())
     }
 
     /// Opens a TCP connection from a local end that the capability allows. Port 0 is any that is allowed.

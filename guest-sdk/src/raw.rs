@@ -92,6 +92,7 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_cap_kind(capability: u32) -> i32;
     safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
     fn refcap_v1_stub_grant_take(out: u32, name: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_time_now(buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_error_message(buffer: *mut u8, length: usize) -> i32;
     #[cfg(not(target_os = "wasi"))]
     fn refcap_v1_stub_report(text: *const u8, length: usize) -> i32;
@@ -367,6 +368,11 @@ pub(crate) fn grant_take(name: &str) -> Result<Slot, Failure> {
     // SAFETY: the pointer and length are those of a string, which the host only reads.
     checked(unsafe { refcap_v1_stub_grant_take(out.number, name.as_ptr(), name.len()) })?;
     Ok(out)
+}
+
+pub(crate) fn time_now(buffer: &mut [u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_time_now(buffer.as_mut_ptr(), buffer.len()) })
 }
 
 pub(crate) fn error_message(buffer: &mut [u8]) -> Status {

@@ -58,7 +58,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// [`BadArgument`](ErrorCode::BadArgument) for a time of zero.
+    /// [`BadArgument`](refcap_abi::ErrorCode::BadArgument) for a time of zero.
     pub fn set_read_timeout(&self, time: Option<Duration>) -> Result<()> {
         self.read_timeout.set(time, "set the read timeout")
     }
@@ -67,7 +67,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// [`BadArgument`](ErrorCode::BadArgument) for a time of zero.
+    /// [`BadArgument`](refcap_abi::ErrorCode::BadArgument) for a time of zero.
     pub fn set_write_timeout(&self, time: Option<Duration>) -> Result<()> {
         self.write_timeout.set(time, "set the write timeout")
     }

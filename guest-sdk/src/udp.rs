@@ -7,7 +7,7 @@ use refcap_abi::wire::{MAX_ADDRESS, decode_address, encode_address};
 use refcap_abi::{ADDRESS_LOCAL, ADDRESS_PEER, ErrorCode, WAIT_READ, WAIT_WRITE};
 
 use crate::capability::capability;
-use crate::host::{self, Slot};
+use crate::host::{self, Failure, Slot};
 use crate::wait::{self, Timeout};
 use crate::{Error, Result, ToAddress};
 
@@ -42,17 +42,41 @@ impl UdpSocket {
     /// Waits for a datagram. Returns how much of it is in the buffer, and who sent it; what does not fit is
     /// lost.
     pub fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
+        let attempt = || self.receive(buffer);
+        let received = wait::until_done(&self.slot, WAIT_READ, &self.read_timeout, "receive", attempt)?;
+        received.datagram()
+    }
+
+    /// Takes a datagram if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](ErrorCode::WouldBlock) when there is none, or when others must have their turn first.
+    pub fn try_recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
+        let received = self
+            .receive(buffer)
+            .map_err(|failure| Error::last(failure, "receive"))?;
+        received.datagram()
+    }
+
+    /// Sends a datagram if there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](ErrorCode::WouldBlock) when there is none, or when others must have their turn first.
+    pub fn try_send_to(&self, data: &[u8], address: impl ToAddress) -> Result<usize> {
+        let to = encode_address(address.to_address()?);
+        let sent = host::udp_send(&self.slot, data, &to).map_err(|failure| Error::last(failure, "send"))?;
+        Ok(sent as usize)
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Result<Received, Failure> {
         let mut from = [0; MAX_ADDRESS];
-        let room = buffer.len();
-        let attempt = || host::udp_receive(&self.slot, buffer, &mut from);
-        let length = wait::until_done(&self.slot, WAIT_READ, &self.read_timeout, "receive", attempt)?;
-        let from = match from[0] {
-            4 => decode_address(&from[..7]),
-            _ => decode_address(&from),
-        };
-        let message = "the host's answer is not an address";
-        let from = from.ok_or_else(|| Error::new(ErrorCode::Io, "receive", message))?;
-        Ok((room.min(length as usize), from))
+        let length = host::udp_receive(&self.slot, buffer, &mut from)?;
+        Ok(Received {
+            length: buffer.len().min(length as usize),
+            from,
+        })
     }
 
     /// Waits for a datagram, as [`recv_from`](UdpSocket::recv_from) does.
@@ -105,5 +129,23 @@ impl UdpSocket {
         let attempt = || host::udp_send(&self.slot, data, to);
         let sent = wait::until_done(&self.slot, WAIT_WRITE, &self.write_timeout, "send", attempt)?;
         Ok(sent as usize)
+    }
+}
+
+/// A datagram, as the host tells of it.
+struct Received {
+    length: usize,
+    from: [u8; MAX_ADDRESS],
+}
+
+impl Received {
+    fn datagram(&self) -> Result<(usize, SocketAddr)> {
+        let from = match self.from[0] {
+            4 => decode_address(&self.from[..7]),
+            _ => decode_address(&self.from),
+        };
+        let message = "the host's answer is not an address";
+        let from = from.ok_or_else(|| Error::new(ErrorCode::Io, "receive", message))?;
+        Ok((self.length, from))
     }
 }

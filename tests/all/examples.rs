@@ -391,3 +391,88 @@ fn curl_gets_a_thousand_answers_from_the_http_server() {
         assert_eq!(server.end(), Some(0), "{profile}");
     }
 }
+
+/// Starts an example that listens, in this process, and says where.
+async fn start_listening(
+    profile: &str,
+    name: &str,
+    grants: &[(&str, &refcap::Capability)],
+    args: &[&str],
+) -> (tokio::task::JoinHandle<()>, SocketAddr) {
+    let output = Captured::new(1 << 16);
+    let mut vat = load(profile, name).vat().stdout(Output::Capture(output.clone()));
+    vat = vat.args(std::iter::once(name).chain(args.iter().copied()));
+    for (endowment, net) in grants {
+        vat = vat.grant(endowment, net);
+    }
+    let mut vat = vat.start().await.unwrap();
+    let running = tokio::spawn(async move {
+        // It ends with an error when its network is taken back.
+        let _ = vat.run().await;
+    });
+    let address = soon(async {
+        loop {
+            let text = output.text();
+            if let Some(line) = text.lines().next().filter(|_| text.ends_with('\n')) {
+                return line.strip_prefix("listening on ").unwrap().parse().unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    (running, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_echo_server_serves_many_and_ends_when_its_network_does() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for profile in PROFILES {
+        let grant = net("bind,listen tcp 127.0.0.1:0; accept tcp 127.0.0.1:*");
+        let (running, address) = start_listening(profile, "echo", &[("net", &grant)], &["127.0.0.1:0"]).await;
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            clients.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        for (client, number) in clients.iter_mut().zip(0..100_u8).rev() {
+            client.write_all(&[number; 5_000]).await.unwrap();
+        }
+        for (client, number) in clients.iter_mut().zip(0_u8..) {
+            let mut answer = vec![0; 5_000];
+            soon(client.read_exact(&mut answer)).await.unwrap();
+            assert!(answer.iter().all(|&byte| byte == number));
+        }
+        grant.revoke();
+        soon(running).await.unwrap();
+        for client in &mut clients {
+            servers::closed(client).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_forwarder_joins_two_networks_and_has_no_third() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let target = servers::echo().await;
+    for profile in PROFILES {
+        let inside = net("bind,listen tcp 127.0.0.1:0; accept tcp 127.0.0.1:*");
+        let outside = net(&format!("connect tcp {target}"));
+        let grants = [("inside", &inside), ("outside", &outside)];
+        let args = ["127.0.0.1:0", &target.to_string()];
+        let (running, address) = start_listening(profile, "forward", &grants, &args).await;
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(&[7; 100_000]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        soon(client.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(
+            (answer.len(), answer.iter().all(|&byte| byte == 7)),
+            (100_000, true)
+        );
+        // Without a way out, a client is turned away and the others are not.
+        outside.revoke();
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        servers::closed(&mut client).await;
+        inside.revoke();
+        soon(running).await.unwrap();
+    }
+}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use refcap_abi::wire::{decode_address, encode_address};
-use refcap_abi::{ADDRESS_LOCAL, ErrorCode, Kind, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE};
+use refcap_abi::{ADDRESS_LOCAL, ErrorCode, Kind, NO_WAIT, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE};
 use refcap_authority::{
     Answers, Authority, DeriveError, Operation, Protocol, Query, Rules, TooComplex, Tuple,
 };
@@ -233,7 +233,9 @@ pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Sl
 /// Connects, within a time in milliseconds if there is one.
 fn open(remote: SocketAddr, timeout: u32) -> io::Result<net::TcpStream> {
     match timeout {
+        // Not waiting is beyond std.
         0 => net::TcpStream::connect(remote),
+        no_wait if no_wait == NO_WAIT.cast_unsigned() => net::TcpStream::connect(remote),
         timeout => net::TcpStream::connect_timeout(&remote, Duration::from_millis(timeout.into())),
     }
 }
@@ -285,6 +287,15 @@ pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
         Object::Revoker(lineage) => Ok(lineage.revoke()),
         _ => Err(failed(ErrorCode::WrongKind)),
     }
+}
+
+pub(crate) fn time_now(buffer: &mut [u8]) -> Status {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let nanos = START.get_or_init(std::time::Instant::now).elapsed().as_nanos();
+    Ok(fill(
+        buffer,
+        &u64::try_from(nanos).unwrap_or(u64::MAX).to_le_bytes(),
+    ))
 }
 
 pub(crate) fn error_message(buffer: &mut [u8]) -> Status {

@@ -382,7 +382,8 @@ pub(crate) fn poller_wait(slot: &Slot, buffer: &mut [u8], timeout: u32) -> Statu
     let start = Instant::now();
     loop {
         let mut events = Vec::new();
-        lock(&poller(slot)?.0).retain(|&token, member| {
+        let poller = poller(slot)?;
+        lock(&poller.0).retain(|&token, member| {
             if member.lineage.is_ended() {
                 events.push((token, READY_ENDED));
                 return false;
@@ -394,6 +395,19 @@ pub(crate) fn poller_wait(slot: &Slot, buffer: &mut [u8], timeout: u32) -> Statu
             true
         });
         if !events.is_empty() {
+            let is_listener = |token| {
+                matches!(
+                    lock(&poller.0).get(token),
+                    Some(Member {
+                        socket: Socket::Listener(_),
+                        ..
+                    })
+                )
+            };
+            if events.iter().all(|(token, _)| is_listener(token)) {
+                // They always say that they are ready, and whoever believes it comes back at once.
+                std::thread::sleep(super::PAUSE);
+            }
             let (slots, _) = buffer.as_chunks_mut::<EVENT_BYTES>();
             for (slot, (token, ready)) in slots.iter_mut().zip(&events) {
                 slot[..4].copy_from_slice(&token.to_le_bytes());

@@ -1,0 +1,169 @@
+//! What tasks wait for: sockets and times.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::host;
+use crate::{Error, Event, Interest, Pollable, Poller, Result};
+
+/// The poller of one executor, and who waits.
+pub(super) struct Reactor {
+    poller: Poller,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<u32, Waiting>,
+    next_token: u32,
+    timers: BinaryHeap<Reverse<(u64, u64)>>,
+    timer_wakers: HashMap<u64, Waker>,
+    next_timer: u64,
+    events: Vec<Event>,
+}
+
+/// The tasks that wait for one socket.
+#[derive(Default)]
+struct Waiting {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Waiting {
+    fn interest(&self) -> Option<Interest> {
+        match (&self.reader, &self.writer) {
+            (Some(_), Some(_)) => Some(Interest::BOTH),
+            (Some(_), None) => Some(Interest::READ),
+            (None, Some(_)) => Some(Interest::WRITE),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Reactor {
+    pub(super) fn new() -> Result<Reactor> {
+        Ok(Reactor {
+            poller: Poller::new()?,
+            state: RefCell::default(),
+        })
+    }
+
+    /// A number for a socket.
+    pub(super) fn token(&self) -> u32 {
+        let mut state = self.state.borrow_mut();
+        state.next_token = state.next_token.wrapping_add(1);
+        state.next_token
+    }
+
+    /// Wakes a task when the socket may be read or written.
+    pub(super) fn wait_for(
+        &self,
+        socket: &impl Pollable,
+        token: u32,
+        to_read: bool,
+        waker: &Waker,
+    ) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let waiting = state.waiting.entry(token).or_default();
+        let place = match to_read {
+            true => &mut waiting.reader,
+            false => &mut waiting.writer,
+        };
+        *place = Some(waker.clone());
+        match waiting.interest() {
+            Some(interest) => self.poller.add(socket, token, interest),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody waits for that socket any more: it goes.
+    pub(super) fn forget(&self, token: u32) {
+        if self.state.borrow_mut().waiting.remove(&token).is_some() {
+            // It may be gone with the socket, or with the host's word that it has ended.
+            let _ = self.poller.remove(token);
+        }
+    }
+
+    /// Wakes a task at a time, and returns a number to change one's mind with.
+    pub(super) fn wake_at(&self, nanos: u64, waker: &Waker) -> u64 {
+        let mut state = self.state.borrow_mut();
+        state.next_timer += 1;
+        let timer = state.next_timer;
+        state.timers.push(Reverse((nanos, timer)));
+        state.timer_wakers.insert(timer, waker.clone());
+        timer
+    }
+
+    pub(super) fn forget_timer(&self, timer: u64) {
+        self.state.borrow_mut().timer_wakers.remove(&timer);
+    }
+
+    /// Looks what there is, and sleeps until there is something if there is nothing else to do.
+    pub(super) fn turn(&self, may_sleep: bool) -> Result<()> {
+        let mut events = std::mem::take(&mut self.state.borrow_mut().events);
+        let timeout = match may_sleep {
+            true => self.until_next_timer()?,
+            false => Some(Duration::ZERO),
+        };
+        // Nobody to hear of, and a time that has come: no need to ask.
+        if timeout != Some(Duration::ZERO) || !self.state.borrow().waiting.is_empty() {
+            self.poller.wait(&mut events, timeout)?;
+        }
+        let wakers: Vec<_> = events.iter().flat_map(|event| self.woken(event)).collect();
+        events.clear();
+        self.state.borrow_mut().events = events;
+        let due = self.due()?;
+        wakers.into_iter().chain(due).for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Who waited for the socket of an event. Both directions are woken and the poller forgets the socket:
+    /// whoever still has to wait says so again, and what nobody waits for is not told over and over.
+    fn woken(&self, event: &Event) -> impl Iterator<Item = Waker> {
+        let waiting = self.state.borrow_mut().waiting.remove(&event.token);
+        if waiting.is_some() && !event.ended {
+            let _ = self.poller.remove(event.token);
+        }
+        let waiting = waiting.unwrap_or_default();
+        waiting.reader.into_iter().chain(waiting.writer)
+    }
+
+    fn until_next_timer(&self) -> Result<Option<Duration>> {
+        let mut state = self.state.borrow_mut();
+        while let Some(Reverse((nanos, timer))) = state.timers.peek().copied() {
+            if state.timer_wakers.contains_key(&timer) {
+                return Ok(Some(Duration::from_nanos(nanos.saturating_sub(now()?))));
+            }
+            state.timers.pop();
+        }
+        Ok(None)
+    }
+
+    /// Whose time has come.
+    fn due(&self) -> Result<Vec<Waker>> {
+        let mut state = self.state.borrow_mut();
+        let mut wakers = Vec::new();
+        if state.timers.is_empty() {
+            return Ok(wakers);
+        }
+        let now = now()?;
+        while let Some(Reverse((nanos, timer))) = state.timers.peek().copied() {
+            if nanos > now {
+                break;
+            }
+            state.timers.pop();
+            wakers.extend(state.timer_wakers.remove(&timer));
+        }
+        Ok(wakers)
+    }
+}
+
+/// Nanoseconds since the program started.
+pub(super) fn now() -> Result<u64> {
+    let mut bytes = [0; 8];
+    host::time_now(&mut bytes).map_err(|failure| Error::last(failure, "ask for the time"))?;
+    Ok(u64::from_le_bytes(bytes))
+}

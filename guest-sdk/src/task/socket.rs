@@ -1,0 +1,190 @@
+//! Sockets that a task waits for, and the others don't.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use refcap_abi::ErrorCode;
+
+use super::executor::{Executor, running};
+use crate::{Error, Name, Net, Pollable, Result, TcpListener, TcpStream, ToAddress, UdpSocket};
+
+/// A socket in a task. Its methods wait for it without keeping others from running.
+///
+/// All of them take it shared, so that one task may read while another one writes; two that read at once would
+/// take from each other.
+pub struct Async<T: Pollable> {
+    socket: T,
+    token: u32,
+    executor: Rc<Executor>,
+}
+
+impl<T: Pollable + std::fmt::Debug> std::fmt::Debug for Async<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Async").field(&self.socket).finish()
+    }
+}
+
+impl<T: Pollable> Async<T> {
+    /// Makes a socket one that is waited for in tasks.
+    ///
+    /// # Errors
+    ///
+    /// None today.
+    ///
+    /// # Panics
+    ///
+    /// Outside of [`block_on`](super::block_on).
+    pub fn new(socket: T) -> Result<Async<T>> {
+        let executor = running();
+        Ok(Async {
+            token: executor.reactor.token(),
+            socket,
+            executor,
+        })
+    }
+
+    /// The socket itself.
+    pub fn get_ref(&self) -> &T {
+        &self.socket
+    }
+
+    /// Waits until there may be something to read, to receive or to accept.
+    pub async fn readable(&self) -> Result<()> {
+        self.ready(true).await
+    }
+
+    /// Waits until there may be room to write or send.
+    pub async fn writable(&self) -> Result<()> {
+        self.ready(false).await
+    }
+
+    async fn ready(&self, to_read: bool) -> Result<()> {
+        let mut has_waited = false;
+        poll_fn(|context| {
+            if has_waited {
+                return Poll::Ready(Ok(()));
+            }
+            has_waited = true;
+            let reactor = &self.executor.reactor;
+            match reactor.wait_for(&self.socket, self.token, to_read, context.waker()) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
+        .await
+    }
+
+    /// Tries, and waits as long as it would block.
+    async fn until_done<R>(&self, to_read: bool, mut attempt: impl FnMut(&T) -> Result<R>) -> Result<R> {
+        loop {
+            match attempt(&self.socket) {
+                Err(error) if error.code() == ErrorCode::WouldBlock => self.ready(to_read).await?,
+                result => return result,
+            }
+        }
+    }
+}
+
+impl<T: Pollable> Drop for Async<T> {
+    fn drop(&mut self) {
+        self.executor.reactor.forget(self.token);
+    }
+}
+
+impl Async<TcpListener> {
+    /// Waits for the next connection, and says who it is from.
+    pub async fn accept(&self) -> Result<(Async<TcpStream>, SocketAddr)> {
+        let would_block = || Error::new(ErrorCode::WouldBlock, "accept", "nobody waits");
+        let attempt = |listener: &TcpListener| listener.try_accept()?.ok_or_else(would_block);
+        let stream = self.until_done(true, attempt).await?;
+        let peer = stream.peer_addr()?;
+        Ok((Async::new(stream)?, peer))
+    }
+}
+
+impl Async<TcpStream> {
+    /// Waits until something has arrived, and reads it; 0 is the end of the stream.
+    pub async fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        self.until_done(true, |stream| stream.try_read(buffer)).await
+    }
+
+    /// Reads until the buffer is full.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected) when the stream ends before.
+    pub async fn read_exact(&self, mut buffer: &mut [u8]) -> Result<()> {
+        while !buffer.is_empty() {
+            let length = self.read(buffer).await?;
+            if length == 0 {
+                let message = "the stream ended too early";
+                return Err(Error::new(ErrorCode::NotConnected, "read", message));
+            }
+            buffer = &mut buffer[length..];
+        }
+        Ok(())
+    }
+
+    /// Waits until there is room, and writes what fits.
+    pub async fn write(&self, data: &[u8]) -> Result<usize> {
+        self.until_done(false, |stream| stream.try_write(data)).await
+    }
+
+    /// Writes all of it.
+    pub async fn write_all(&self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            let length = self.write(data).await?;
+            data = &data[length..];
+        }
+        Ok(())
+    }
+}
+
+impl Async<UdpSocket> {
+    /// Sends a datagram, and returns its length.
+    pub async fn send_to(&self, data: &[u8], address: impl ToAddress) -> Result<usize> {
+        let address = address.to_address()?;
+        self.until_done(false, |socket| socket.try_send_to(data, address))
+            .await
+    }
+
+    /// Waits for a datagram. Returns how much of it is in the buffer, and who sent it.
+    pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
+        self.until_done(true, |socket| socket.try_recv_from(buffer)).await
+    }
+}
+
+/// Opens a TCP connection while the other tasks run.
+///
+/// # Errors
+///
+/// As [`Net::connect`].
+///
+/// # Panics
+///
+/// Outside of [`block_on`](super::block_on).
+pub async fn connect(net: &Net, address: impl ToAddress) -> Result<Async<TcpStream>> {
+    connected(net.begin_connect(address)?).await
+}
+
+/// Opens a TCP connection to a name while the other tasks run.
+///
+/// # Errors
+///
+/// As [`Name::connect`].
+///
+/// # Panics
+///
+/// Outside of [`block_on`](super::block_on).
+pub async fn connect_name(name: &Name) -> Result<Async<TcpStream>> {
+    connected(name.begin_connect()?).await
+}
+
+async fn connected(stream: TcpStream) -> Result<Async<TcpStream>> {
+    let stream = Async::new(stream)?;
+    // Writing nothing says whether there is a connection.
+    stream.write(&[]).await?;
+    Ok(stream)
+}
