@@ -476,3 +476,207 @@ async fn the_forwarder_joins_two_networks_and_has_no_third() {
         soon(running).await.unwrap();
     }
 }
+
+// A resolver that nobody here wrote.
+#[test]
+fn the_dns_client_is_answered_by_dnsmasq() {
+    let port = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let server = Command::new("dnsmasq")
+        .args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--pid-file=",
+        ])
+        .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root"])
+        .arg(format!("--port={port}"))
+        .args([
+            "--host-record=api.example.test,192.0.2.7,2001:db8::7",
+            "--local=/example.test/",
+        ])
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("SKIPPED: this test needs dnsmasq, and {error}");
+            return;
+        }
+    };
+    let address = format!("127.0.0.1:{port}");
+    let grant = format!("net=bind udp *:0; send udp {address}; receive udp *:* from {address}");
+    let module = guest("release", "dns-client");
+    let ask = |name: &str, kind: &str| {
+        let module = module.to_str().unwrap();
+        refcap(["run", module, "--grant", &grant, "--", &address, name, kind])
+    };
+    // It may take a moment to start; the client asks three times.
+    ask("api.example.test", "A").ends_with(0).shows(&["192.0.2.7\n"]);
+    ask("api.example.test", "AAAA")
+        .ends_with(0)
+        .shows(&["2001:db8::7\n"]);
+    ask("other.example.test", "A")
+        .ends_with(1)
+        .says(&["there is no other.example.test"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+// A guest client against a server that half of the world runs.
+#[test]
+fn fetch_gets_a_page_from_nginx() {
+    let scratch = Scratch::new("fetch_nginx");
+    let page: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    scratch.file("page.bin", &page);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = scratch.path("");
+    let config = format!(
+        "daemon off; master_process off; pid {folder}nginx.pid; error_log stderr crit; events {{}} \
+         http {{ access_log off; client_body_temp_path {folder}a; proxy_temp_path {folder}b; \
+         fastcgi_temp_path {folder}c; uwsgi_temp_path {folder}d; scgi_temp_path {folder}e; \
+         server {{ listen {address}; root {folder}; }} }}"
+    );
+    let config = scratch.file("nginx.conf", config);
+    let server = Command::new("nginx")
+        .args(["-p", &folder, "-c", &config])
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("SKIPPED: this test needs nginx, and {error}");
+            return;
+        }
+    };
+    let begun = std::time::Instant::now();
+    while std::net::TcpStream::connect(address).is_err() && begun.elapsed() < SOON {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let fetched = fetch(
+        "release",
+        &format!("connect tcp {address}"),
+        &format!("http://{address}/page.bin"),
+    );
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(fetched.ends_with(0).output == page);
+}
+
+/// A store of objects: `PUT /KEY`, `GET /KEY`, `GET /` for the list of keys.
+async fn object_store() -> SocketAddr {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let objects = Arc::new(Mutex::new(BTreeMap::<String, String>::new()));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let objects = objects.clone();
+            tokio::spawn(async move {
+                let mut request = String::new();
+                let body = loop {
+                    let mut buffer = [0; 1024];
+                    let length = stream.read(&mut buffer).await.unwrap();
+                    request += std::str::from_utf8(&buffer[..length]).unwrap();
+                    let Some((head, body)) = request.split_once("\r\n\r\n") else {
+                        continue;
+                    };
+                    let expected = head.split("Content-Length: ").nth(1).unwrap().lines().next();
+                    if body.len() == expected.unwrap().parse::<usize>().unwrap() {
+                        break body.to_owned();
+                    }
+                };
+                let words: Vec<_> = request.split(' ').collect();
+                let (status, answer) = match (words[0], words[1].trim_start_matches('/')) {
+                    ("PUT", key) => {
+                        objects.lock().unwrap().insert(key.to_owned(), body);
+                        ("201 Created", String::new())
+                    }
+                    (_, "") => {
+                        let keys: Vec<_> = objects.lock().unwrap().keys().cloned().collect();
+                        ("200 OK", keys.join("\n"))
+                    }
+                    (_, key) => match objects.lock().unwrap().get(key) {
+                        Some(object) => ("200 OK", object.clone()),
+                        None => ("404 Not Found", String::new()),
+                    },
+                };
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{answer}",
+                    answer.len()
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+// The command finds the name by a server of its own, and the guest holds that one name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_object_store_client_holds_one_name() {
+    use crate::support::dns::{Dns, Does, Record};
+    const NAME: &str = "store.example.com";
+    let store = object_store().await;
+    let dns = Dns::start(vec![Does::Answers(vec![Record::Address(NAME, "127.0.0.1", 60)])]).await;
+    let port = store.port().to_string();
+    let grant = format!("net=connect tcp {NAME}:{port}; names to loopback; limit connections 1, out 1kB");
+    let server = dns.address.to_string();
+    let run = |arguments: &'static [&'static str]| {
+        let module = guest("release", "object-store");
+        let first = [
+            "run",
+            module.to_str().unwrap(),
+            "--grant",
+            &grant,
+            "--dns",
+            &server,
+            "--",
+        ];
+        let arguments = first
+            .into_iter()
+            .chain([NAME, &port])
+            .chain(arguments.iter().copied());
+        refcap(arguments)
+    };
+    tokio::task::block_in_place(|| {
+        run(&["put", "notes/today", "all is well"]).ends_with(0);
+        run(&["put", "notes/now", "still"]).ends_with(0);
+        run(&["get", "notes/today"]).ends_with(0).shows(&["all is well"]);
+        run(&["list"]).ends_with(0).shows(&["notes/now\nnotes/today"]);
+        run(&["get", "nothing"])
+            .ends_with(1)
+            .says(&["there is no `nothing`"]);
+        run(&["get", "a b"]).ends_with(1).says(&["`a b` is not a key"]);
+    });
+    // The name that was granted, and no other.
+    let module = guest("release", "object-store");
+    let elsewhere = tokio::task::block_in_place(|| {
+        refcap([
+            "run",
+            module.to_str().unwrap(),
+            "--grant",
+            &grant,
+            "--dns",
+            &server,
+            "--",
+            "other.example.com",
+            &port,
+            "list",
+        ])
+    });
+    elsewhere
+        .ends_with(1)
+        .says(&["no rule allows connect tcp other.example.com"]);
+    assert!(
+        dns.asked().iter().all(|question| question.starts_with(NAME)),
+        "{:?}",
+        dns.asked()
+    );
+}

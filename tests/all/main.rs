@@ -20,6 +20,7 @@ mod limits;
 mod listen;
 mod matrix;
 mod names;
+mod netns;
 mod polling;
 mod resolver;
 mod revoke;
