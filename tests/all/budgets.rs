@@ -290,6 +290,39 @@ async fn a_lease_ends_by_the_clock_with_all_that_came_from_it() {
     assert_eq!(guest.close(3).await, Err(ErrorCode::Closed));
 }
 
+// What has expired is remembered for its holder; that must not be a way to make the host remember for ever.
+#[tokio::test]
+async fn class_27_expired_references_count_until_they_are_closed() {
+    let net = net("connect tcp 127.0.0.1:*");
+    let limits = refcap::Limits::default().capabilities(10);
+    let mut guest = Puppet::with_limits(&net, limits).await;
+    for slot in 2..11 {
+        guest.limit(slot, 1, "limit lease 1ms").await.unwrap();
+    }
+    soon(async {
+        for slot in 2..11 {
+            while guest.call("cap_kind", &[slot]).await != Err(ErrorCode::Expired) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    })
+    .await;
+    assert_eq!(guest.handle().capabilities(), 1);
+    assert_eq!(
+        guest.limit(11, 1, "limit lease 1ms").await,
+        Err(ErrorCode::LimitReached)
+    );
+    guest.close(5).await.unwrap();
+    guest.limit(11, 1, "limit lease 1ms").await.unwrap();
+    // What is forgotten is collected.
+    for slot in 2..12 {
+        guest.raw("forget", &[slot]).await;
+    }
+    for _ in 0..5 {
+        guest.limit(2, 1, "limit lease 1h").await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_lease_of_the_embedders_ends_too() {
     let net = granted("connect tcp 127.0.0.1:*; limit lease 50ms");

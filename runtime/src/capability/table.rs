@@ -202,7 +202,9 @@ impl CapTable {
 
     /// Whether the vat may have `count` more capabilities.
     pub(crate) fn room_for(&self, count: usize) -> Result<(), NoBirth> {
-        if self.mailbox.capabilities() + count > self.limit {
+        // What has expired is in no lineage any more, and in the table for as long as its reference is held.
+        let held = self.mailbox.capabilities().max(self.entries.len());
+        if held + count > self.limit {
             return Err(NoBirth::Capabilities(self.limit));
         }
         Ok(())

@@ -147,13 +147,13 @@ mod tests {
 
     #[test]
     fn port_0_takes_a_free_port_of_the_granted_range() {
-        let authority = authority("bind udp 127.0.0.1:48000-48099");
+        let authority = authority("bind udp 127.0.0.1:22000-22099");
         let asked = "127.0.0.1:0".parse().unwrap();
         let sockets: Vec<_> = (0..20)
             .map(|_| bind(&authority, Protocol::Udp, &[Operation::Bind], asked).unwrap())
             .collect();
         for (_, local) in &sockets {
-            assert!((48000..48100).contains(&local.port()), "{local}");
+            assert!((22000..22100).contains(&local.port()), "{local}");
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_operation_must_be_granted_for_the_port() {
-        let authority = authority("bind tcp 127.0.0.1:48100-48120; listen tcp 127.0.0.1:48110");
+        let authority = authority("bind tcp 127.0.0.1:22100-22120; listen tcp 127.0.0.1:22110");
         let operations = [Operation::Bind, Operation::Listen];
         let (_, local) = bind(
             &authority,
@@ -184,12 +184,12 @@ mod tests {
             "127.0.0.1:0".parse().unwrap(),
         )
         .unwrap();
-        assert_eq!(local.port(), 48110);
+        assert_eq!(local.port(), 22110);
         let other = bind(
             &authority,
             Protocol::Tcp,
             &operations,
-            "127.0.0.1:48111".parse().unwrap(),
+            "127.0.0.1:22111".parse().unwrap(),
         );
         assert_eq!(other.unwrap_err().code(), ErrorCode::Denied);
     }

@@ -14,7 +14,7 @@ use refcap_authority::{Authority, Family, Operation, Protocol, Query, Remote, Tu
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::latch::Latch;
+use super::latch::{Ending, Latch};
 use super::permit::Permit;
 use super::source::{Interest, Readiness, Source, wait};
 use crate::budget::{Account, Direction};
@@ -296,20 +296,8 @@ impl Source for TcpDoor {
         Ok(Readiness::of(read.transpose()?, write.transpose()?))
     }
 
-    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.latch.severed())
-    }
-
-    fn watch(&self, watcher: Option<Waker>) -> bool {
-        self.latch.watch(watcher)
-    }
-
-    fn is_watched(&self) -> bool {
-        self.latch.is_watched()
-    }
-
-    fn disturb(&self) {
-        self.latch.disturb();
+    fn ending(&self) -> &dyn Ending {
+        &self.latch
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can end at any moment, and who must hear of it.
 
 use std::fmt;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Mutex;
 use std::task::Waker;
 
@@ -21,7 +21,7 @@ pub(super) struct Latch<T> {
     watcher: Mutex<Option<Waker>>,
 }
 
-impl<T> Latch<T> {
+impl<T: Send> Latch<T> {
     pub(super) fn new(held: T) -> Self {
         Latch {
             held: Mutex::new(Some(held)),
@@ -46,29 +46,45 @@ impl<T> Latch<T> {
         self.severed.notify_waiters();
         self.disturb();
     }
+}
 
+/// The end of something, seen from outside: who waits for it, and who watches it.
+pub(crate) trait Ending: Send + Sync {
     /// Returns when it is severed.
-    pub(super) async fn severed(&self) {
-        let mut severed = pin!(self.severed.notified());
-        // Enlist before looking, or an end between the two would be missed.
-        severed.as_mut().enable();
-        if !self.is_severed() {
-            severed.await;
-        }
+    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Sets whom to wake when it is severed, or when somebody else may have taken its place at the socket;
+    /// `None` for nobody.
+    fn watch(&self, watcher: Option<Waker>);
+
+    /// Whether there is a watcher.
+    fn is_watched(&self) -> bool;
+
+    /// Wakes the watcher, who then looks for itself.
+    fn disturb(&self);
+}
+
+impl<T: Send> Ending for Latch<T> {
+    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let mut severed = pin!(self.severed.notified());
+            // Enlist before looking, or an end between the two would be missed.
+            severed.as_mut().enable();
+            if !self.is_severed() {
+                severed.await;
+            }
+        })
     }
 
-    /// Sets whom to wake when somebody else may have taken its place at the socket; `None` for nobody. Says
-    /// whether there was one before.
-    pub(super) fn watch(&self, watcher: Option<Waker>) -> bool {
-        std::mem::replace(&mut *lock(&self.watcher), watcher).is_some()
+    fn watch(&self, watcher: Option<Waker>) {
+        *lock(&self.watcher) = watcher;
     }
 
-    pub(super) fn is_watched(&self) -> bool {
+    fn is_watched(&self) -> bool {
         lock(&self.watcher).is_some()
     }
 
-    /// Wakes the watcher, who then looks for itself.
-    pub(super) fn disturb(&self) {
+    fn disturb(&self) {
         let watcher = lock(&self.watcher).clone();
         if let Some(watcher) = watcher {
             watcher.wake();
@@ -76,7 +92,7 @@ impl<T> Latch<T> {
     }
 }
 
-impl<T> fmt::Debug for Latch<T> {
+impl<T: Send> fmt::Debug for Latch<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Latch")
             .field("severed", &self.is_severed())

@@ -1,8 +1,6 @@
 //! The one door of a TCP listener.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use refcap_abi::ErrorCode;
@@ -11,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::bind::bind;
 use super::door::{TcpDoor, refusal};
-use super::latch::Latch;
+use super::latch::{Ending, Latch};
 use super::permit::Permit;
 use super::source::{Interest, Readiness, Source};
 use crate::capability::lineage::Sever;
@@ -176,20 +174,8 @@ impl Source for ListenerDoor {
         })
     }
 
-    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.latch.severed())
-    }
-
-    fn watch(&self, watcher: Option<Waker>) -> bool {
-        self.latch.watch(watcher)
-    }
-
-    fn is_watched(&self) -> bool {
-        self.latch.is_watched()
-    }
-
-    fn disturb(&self) {
-        self.latch.disturb();
+    fn ending(&self) -> &dyn Ending {
+        &self.latch
     }
 }
 

@@ -13,7 +13,7 @@ use refcap_authority::{Answers, Authority, DnsName, Operation, Protocol, Query, 
 
 use super::connect;
 use super::door::TcpDoor;
-use super::latch::Latch;
+use super::latch::{Ending, Latch};
 use super::permit::Permit;
 use crate::capability::lineage::Sever;
 use crate::capability::mailbox::lock;

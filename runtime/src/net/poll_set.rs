@@ -87,7 +87,7 @@ impl PollSet {
                 return Err(Refusal::new(ErrorCode::BadArgument, why));
             }
         };
-        if !is_same && source.is_watched() {
+        if !is_same && source.ending().is_watched() {
             let why = "the socket is in a poller already, under another token or in another one";
             return Err(Refusal::new(ErrorCode::BadArgument, why));
         }
@@ -95,7 +95,7 @@ impl PollSet {
             token,
             signal: self.signal.clone(),
         }));
-        source.watch(Some(waker.clone()));
+        source.ending().watch(Some(waker.clone()));
         let member = Member {
             source,
             interest,
@@ -111,7 +111,7 @@ impl PollSet {
     pub(crate) fn remove(&self, token: u32) -> bool {
         let member = lock(&self.members).remove(&token);
         if let Some(member) = &member {
-            member.source.watch(None);
+            member.source.ending().watch(None);
         }
         member.is_some()
     }
@@ -198,7 +198,7 @@ impl PollSet {
 impl Drop for PollSet {
     fn drop(&mut self) {
         for member in lock(&self.members).values() {
-            member.source.watch(None);
+            member.source.ending().watch(None);
         }
     }
 }

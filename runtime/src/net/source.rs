@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use refcap_abi::{ErrorCode, WAIT_READ, WAIT_WRITE};
 
+use super::latch::Ending;
 use crate::vat::Refusal;
 
 /// What to wait for, and what there is.
@@ -78,17 +79,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// Whether it can be used now; if not, the waker is woken when that may have changed.
     fn poll_ready(&self, context: &mut Context<'_>, interest: Interest) -> Result<Readiness, ErrorCode>;
 
-    /// Returns when it is severed.
-    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
-
-    /// Sets who is to be woken besides, when somebody else waited for it. Says whether there was one.
-    fn watch(&self, watcher: Option<Waker>) -> bool;
-
-    /// Whether there is a watcher.
-    fn is_watched(&self) -> bool;
-
-    /// Wakes the watcher.
-    fn disturb(&self);
+    /// Its end, and who is to hear of it.
+    fn ending(&self) -> &dyn Ending;
 }
 
 /// Waits until the socket can be used, and says how. `Revoked` as soon as it is severed.
@@ -122,10 +114,10 @@ pub(crate) async fn wait(
     };
     let result = tokio::select! {
         biased;
-        () = source.severed() => Err(ErrorCode::Revoked),
+        () = source.ending().severed() => Err(ErrorCode::Revoked),
         ready = ready => ready,
         () = expired => Err(ErrorCode::TimedOut),
     };
-    source.disturb();
+    source.ending().disturb();
     result
 }

@@ -1,12 +1,10 @@
 //! The one door of a datagram socket: each datagram is checked, in both directions.
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use refcap_abi::ErrorCode;
 use refcap_authority::{Authority, Operation, Protocol, Query, Tuple, canonical_socket};
@@ -15,7 +13,7 @@ use tokio::net::UdpSocket;
 
 use super::bind::bind;
 use super::door::refusal;
-use super::latch::Latch;
+use super::latch::{Ending, Latch};
 use super::permit::Permit;
 use super::source::{Interest, Readiness, Source};
 use crate::budget::{Account, Direction};
@@ -260,20 +258,8 @@ impl Source for UdpDoor {
         })
     }
 
-    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.latch.severed())
-    }
-
-    fn watch(&self, watcher: Option<Waker>) -> bool {
-        self.latch.watch(watcher)
-    }
-
-    fn is_watched(&self) -> bool {
-        self.latch.is_watched()
-    }
-
-    fn disturb(&self) {
-        self.latch.disturb();
+    fn ending(&self) -> &dyn Ending {
+        &self.latch
     }
 }
 
