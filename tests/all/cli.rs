@@ -255,6 +255,33 @@ fn rules_that_are_malformed_are_shown_with_the_place() {
 }
 
 #[test]
+fn terms_that_are_malformed_are_shown_with_the_place() {
+    for (terms, mark) in [
+        ("limit sockets many", "^^^^ expected a number"),
+        ("limit lease 0s", "^^ expected a lease"),
+        ("no fun", "^^^ expected derive or hand-over"),
+        ("names to a.example", "^^^^^^^^^ expected addresses"),
+    ] {
+        run(
+            "terms",
+            ASKS,
+            &["--grant", &format!("net=connect tcp 10.0.0.1:443; {terms}")],
+        )
+        .ends_with(201)
+        .says(&["the rules for `net` are malformed:\n", mark]);
+    }
+}
+
+#[test]
+fn a_server_for_names_is_an_address_and_a_port() {
+    for server in ["127.0.0.1", "dns.example:53", "53"] {
+        run("dns", ASKS, &["--grant", "net=", "--dns", server])
+            .ends_with(200)
+            .says(&["--dns <ADDRESS:PORT>", server]);
+    }
+}
+
+#[test]
 fn rules_come_from_a_file_too() {
     let scratch = Scratch::new("rules_file");
     let module = scratch.file("guest.wat", ASKS);
@@ -691,66 +718,6 @@ fn limits_are_those_of_the_command_line() {
         ];
         refcap(arguments).ends_with(1).says(&[message]);
     }
-}
-
-#[test]
-fn check_says_which_rule_decides() {
-    let rules = "connect tcp 10.0.0.0/8:443; connect tcp 192.0.2.1:80; except 10.9.0.0/16";
-    let check = |query: &str| refcap(["check", rules].into_iter().chain(query.split(' ')));
-    check("connect tcp 10.1.2.3:443")
-        .ends_with(0)
-        .shows(&[r#"is allowed by "connect tcp 10.0.0.0/8:443""#]);
-    check("connect tcp 192.0.2.1:80")
-        .ends_with(0)
-        .shows(&[r#"is allowed by "connect tcp 192.0.2.1:80""#]);
-    let excepted = r#"is excepted by "10.9.0.0/16", though "connect tcp 10.0.0.0/8:443" would allow it"#;
-    check("connect tcp 10.9.0.1:443").ends_with(1).shows(&[excepted]);
-    let denied = |query, rule, field| {
-        check(query)
-            .ends_with(1)
-            .shows(&["no rule allows ", &format!("nearest is \"{rule}\": {field}")]);
-    };
-    denied(
-        "connect tcp 10.1.2.3:80",
-        "connect tcp 10.0.0.0/8:443",
-        "port 80 is not in 443",
-    );
-    denied(
-        "connect udp 10.1.2.3:443",
-        "connect tcp 10.0.0.0/8:443",
-        "protocol udp is not in tcp",
-    );
-    denied(
-        "connect tcp 11.0.0.1:443",
-        "connect tcp 10.0.0.0/8:443",
-        "11.0.0.1 is not in 10.0.0.0/8",
-    );
-    denied(
-        "listen tcp 10.1.2.3:443",
-        "connect tcp 10.0.0.0/8:443",
-        "operation listen is not in connect",
-    );
-    refcap(["check", "", "connect", "tcp", "10.1.2.3:443"])
-        .ends_with(1)
-        .shows(&["no rule allows"]);
-    // The operation may be one argument or many.
-    refcap(["check", rules, "connect tcp 10.1.2.3:443"]).ends_with(0);
-}
-
-#[test]
-fn check_shows_where_its_arguments_are_malformed() {
-    refcap([
-        "check",
-        "connect tcp 10.0.0.0/33:1",
-        "connect",
-        "tcp",
-        "10.0.0.1:1",
-    ])
-    .ends_with(201)
-    .says(&["the rules are malformed:\n1 | connect tcp 10.0.0.0/33:1\n", "^"]);
-    refcap(["check", "connect tcp 10.0.0.0/8:1", "connect", "tcp", "10.0.0.1"])
-        .ends_with(201)
-        .says(&["the operation is malformed:\n1 | connect tcp 10.0.0.1\n", "^"]);
 }
 
 #[test]

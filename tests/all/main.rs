@@ -8,6 +8,7 @@
 mod attacks;
 mod budgets;
 mod cli;
+mod cli_check;
 mod connect;
 mod crowd;
 mod datagrams;
