@@ -1,7 +1,6 @@
 //! What a guest can do with names.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use refcap_abi::ErrorCode;
 use refcap_authority::DnsName;
@@ -39,7 +38,7 @@ pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
         .ok()
         .filter(|&port| port != 0)
         .ok_or_else(|| bad(format!("{} is not a port from 1 to 65535", call.int(2))))?;
-    let timeout = resolve_time(call);
+    let timeout = connect_time(call, 3).limit();
     make_room(call, 1)?;
     let (key, door) = loop {
         let rights = call.state().table.get(net)?.net()?;
@@ -66,14 +65,6 @@ pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
             call.state_mut().table.close(key);
             Err(refusal.into())
         }
-    }
-}
-
-fn resolve_time(call: &Call<'_>) -> Duration {
-    let limit = call.state().limits.connect_timeout;
-    match call.int(3) {
-        0 => limit,
-        milliseconds => limit.min(Duration::from_millis(u64::from(milliseconds.cast_unsigned()))),
     }
 }
 

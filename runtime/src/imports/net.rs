@@ -103,7 +103,7 @@ fn derive(call: &mut Call<'_>, terms: &Terms, narrow: impl Fn(&Rights) -> Result
         let entry = call.state().table.get(parent)?;
         let rights = narrow(may_be_derived(entry.net()?)?)?;
         let own = Own {
-            label: terms.label.as_ref().map(|_| label_under(entry.label(), terms)),
+            label: Some(label_under(entry.label(), terms)),
             lease: lease_end(terms),
         };
         match call.state_mut().table.derive(parent, Object::Net(rights), own) {

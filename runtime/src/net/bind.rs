@@ -1,10 +1,10 @@
 //! Taking a local address: checked before, and what was really taken checked again.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use refcap_abi::ErrorCode;
-use refcap_authority::{Authority, Operation, Protocol, Query, Remote, Tuple, canonical_socket};
+use refcap_authority::{Authority, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical_socket};
 use socket2::{Domain, Socket, Type};
 
 use super::door::refusal;
@@ -36,12 +36,10 @@ pub(super) fn bind(
         return Err(denied(at_asked));
     }
     let nowhere = Remote::from(Tuple::NOWHERE);
-    let ranges: Vec<_> = authority
-        .local_ranges(Operation::Bind, protocol, &nowhere)
-        .iter()
-        .filter(|(range, _)| range.contains(asked.ip()))
-        .flat_map(|(_, ports)| ports)
-        .collect();
+    let ranges = ports_at(
+        &authority.local_ranges(Operation::Bind, protocol, &nowhere),
+        asked.ip(),
+    );
     let mut last = None;
     let free = |port| SocketAddr::new(asked.ip(), port);
     let candidates = candidates(&ranges, |port| port == 0 || missing(free(port)).is_none());
@@ -90,6 +88,15 @@ fn open(protocol: Protocol, local: SocketAddr) -> io::Result<(Socket, SocketAddr
         .as_socket()
         .ok_or_else(|| io::Error::other("the socket has no network address"))?;
     Ok((socket, bound))
+}
+
+/// The ports that are granted at one local address, as ranges.
+pub(super) fn ports_at(locals: &LocalRanges, ip: IpAddr) -> Vec<(u16, u16)> {
+    locals
+        .iter()
+        .filter(|(range, _)| range.contains(ip))
+        .flat_map(|(_, ports)| ports)
+        .collect()
 }
 
 /// Ports to try: the kernel's choice where all are granted, else some of each range, spread over it so

@@ -14,7 +14,7 @@ use refcap_authority::{
 };
 use tokio::net::TcpSocket;
 
-use super::bind::candidates;
+use super::bind::{candidates, ports_at};
 use super::door::{Attempt, TcpDoor, refusal};
 use super::permit::Permit;
 use crate::vat::Refusal;
@@ -79,8 +79,8 @@ pub(super) fn to_name(
     TcpDoor::connecting(judged, None, attempt, timeout, permit)
 }
 
-/// An address that a connection could be made to.
-fn reachable(remote: SocketAddr) -> Result<SocketAddr, Refusal> {
+/// An address that something could be sent to.
+pub(super) fn reachable(remote: SocketAddr) -> Result<SocketAddr, Refusal> {
     let remote = canonical_socket(remote);
     match remote.port() {
         0 => Err(Refusal::new(
@@ -105,26 +105,14 @@ fn prepare(
         return Err(denied(query));
     }
     let family = Family::from(remote.ip());
-    // An address that carries an IPv4 address is judged by that too, which only the whole tuple can be.
-    let check = |local| {
-        let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, judged.clone());
-        match authority.permits(&tuple) {
-            true => Ok(()),
-            false => Err(denied(query.clone().local(local))),
-        }
-    };
     let (socket, local) = match from.map(canonical_socket) {
         None if locals.is_unrestricted(family) => {
             // Whatever the kernel chooses is granted.
-            check(unspecified(remote))?;
             return Ok((new_socket(family)?, None));
         }
         None => bind_within(&locals, family, remote)?,
         Some(from) => {
-            if Family::from(from.ip()) != family {
-                let why = format!("{remote} can't be reached from {from}: one is IPv4, the other IPv6");
-                return Err(Refusal::new(ErrorCode::BadArgument, why));
-            }
+            same_family(from, remote)?;
             let ports = granted_ports(&locals, from);
             if ports.is_empty() {
                 return Err(denied(query.local(from)));
@@ -132,11 +120,24 @@ fn prepare(
             bind_to(from.ip(), ports, family)?
         }
     };
-    check(local)?;
-    Ok((socket, Some(local)))
+    let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, judged.clone());
+    match authority.permits(&tuple) {
+        true => Ok((socket, Some(local))),
+        false => Err(denied(query.local(local))),
+    }
 }
 
-fn unspecified(like: SocketAddr) -> SocketAddr {
+/// Nothing goes from IPv4 to IPv6, or back.
+pub(super) fn same_family(local: SocketAddr, remote: SocketAddr) -> Result<(), Refusal> {
+    if local.is_ipv4() == remote.is_ipv4() {
+        return Ok(());
+    }
+    let why = format!("{remote} can't be reached from {local}: one is IPv4, the other IPv6");
+    Err(Refusal::new(ErrorCode::BadArgument, why))
+}
+
+/// No particular local end, of the family of the other one.
+pub(super) fn unspecified(like: SocketAddr) -> SocketAddr {
     let ip: IpAddr = match like {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -157,12 +158,7 @@ fn granted_ports(locals: &LocalRanges, from: SocketAddr) -> Vec<u16> {
     if from.port() != 0 {
         return locals.contains(from).then_some(from.port()).into_iter().collect();
     }
-    let ranges: Vec<_> = locals
-        .iter()
-        .filter(|(range, _)| range.contains(from.ip()))
-        .flat_map(|(_, ports)| ports)
-        .collect();
-    candidates(&ranges, |_| true)
+    candidates(&ports_at(locals, from.ip()), |_| true)
 }
 
 /// Binds a new socket to a granted local end, and says to which.

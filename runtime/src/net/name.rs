@@ -117,7 +117,12 @@ impl NameDoor {
                 continue;
             }
             let remote = SocketAddr::new(address, self.port);
-            let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local_for(address), remote);
+            let tuple = Tuple::new(
+                Operation::Connect,
+                Protocol::Tcp,
+                connect::unspecified(remote),
+                remote,
+            );
             if !allowed.answers.permits(&tuple) {
                 refused.get_or_insert_with(|| allowed.answers.explain(&tuple));
             } else if addresses.len() < MOST {
@@ -197,15 +202,6 @@ impl NameDoor {
             addresses.join(", ")
         ))
     }
-}
-
-/// No particular local end: answers are about remote ones.
-fn local_for(remote: IpAddr) -> SocketAddr {
-    let any: IpAddr = match remote {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    SocketAddr::new(any, 0)
 }
 
 impl Sever for NameDoor {

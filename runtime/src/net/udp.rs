@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::net::UdpSocket;
 
 use super::bind::bind;
+use super::connect;
 use super::door::refusal;
 use super::latch::{Ending, Latch};
 use super::permit::Permit;
@@ -181,18 +182,8 @@ impl UdpDoor {
 
     /// An address that this socket could send to.
     fn reachable(&self, remote: SocketAddr) -> Result<SocketAddr, Refusal> {
-        let remote = canonical_socket(remote);
-        if remote.port() == 0 {
-            let why = "nothing can be reached at port 0";
-            return Err(Refusal::new(ErrorCode::BadArgument, why));
-        }
-        if remote.is_ipv4() != self.local.is_ipv4() {
-            let why = format!(
-                "{remote} can't be reached from {}: one is IPv4, the other IPv6",
-                self.local
-            );
-            return Err(Refusal::new(ErrorCode::BadArgument, why));
-        }
+        let remote = connect::reachable(remote)?;
+        connect::same_family(self.local, remote)?;
         Ok(remote)
     }
 }
