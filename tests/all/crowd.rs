@@ -1,14 +1,15 @@
 //! Many connections in one program, and many programs that wait: what each costs, and that no thread is held.
 
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use refcap::{ErrorCode, Limits};
 use refcap_abi::{NO_WAIT, WAIT_READ};
 
+use crate::support::commands::Background;
 use crate::support::servers::Silent;
-use crate::support::{ANSWERS, Puppet, block_on, is_alone, net, soon};
+use crate::support::{ANSWERS, Puppet, block_on, is_alone, net, resident, soon};
 
 const CONNECTIONS: i32 = 10_000;
 const PROGRAMS: usize = 2_000;
@@ -29,36 +30,22 @@ fn may_open(files: u64) -> bool {
     enough
 }
 
-/// The memory that this process has in RAM, in bytes, and its threads.
-fn resident() -> Option<(usize, usize)> {
+/// How many threads this process has, where the system says so.
+fn threads() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let field = |name: &str| -> Option<usize> {
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    };
-    Some((field("VmRSS:")? << 10, field("Threads:")?))
+    let line = status.lines().find(|line| line.starts_with("Threads:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// A process that holds connections open; ends with this.
-struct Clients(Child);
-
-impl Clients {
-    fn start(server: std::net::SocketAddr) -> Clients {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["crowd::clients", "--exact", "--nocapture"])
-            .env(SERVER, server.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
-        Clients(child.unwrap())
-    }
-}
-
-impl Drop for Clients {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a process that opens connections to a server and holds them.
+fn start_clients(server: std::net::SocketAddr) -> Background {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["crowd::clients", "--exact", "--nocapture"])
+        .env(SERVER, server.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn();
+    Background(child.unwrap())
 }
 
 /// What the other process runs; nothing in this one.
@@ -100,7 +87,7 @@ fn ten_thousand_connections_in_one_program() {
         let address = guest.listen(2, 1, "127.0.0.1:0").await.unwrap();
         guest.call("poller_new", &[3]).await.unwrap();
         let before = resident();
-        let _clients = Clients::start(address);
+        let _clients = start_clients(address);
         for slot in FIRST..FIRST + CONNECTIONS {
             soon(guest.accept(slot, 2)).await.unwrap();
             guest
@@ -130,7 +117,7 @@ fn ten_thousand_connections_in_one_program() {
         let begun = Instant::now();
         assert_eq!(guest.poll(3, NO_WAIT).await, Err(ErrorCode::TimedOut));
         println!("a look at {count} idle connections takes {:?}", begun.elapsed());
-        if let (Some((before, _)), Some((after, threads))) = (before, after) {
+        if let (Some(before), Some(after), Some(threads)) = (before, after, threads()) {
             println!(
                 "{} bytes for each of {count} connections, in this process; {threads} threads",
                 (after - before) / count
@@ -174,7 +161,7 @@ fn two_thousand_programs_wait_and_hold_no_thread() {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(waiting.iter().all(|guest| !guest.is_finished()));
-        if let (Some((before, _)), Some((after, threads))) = (before, resident()) {
+        if let (Some(before), Some(after), Some(threads)) = (before, resident(), threads()) {
             println!(
                 "{} bytes for each of {PROGRAMS} programs with a connection and its peer; {threads} threads",
                 (after - before) / PROGRAMS

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use refcap::{Captured, Exit, Limits, Output, Program};
 
-use crate::support::commands::{self, Outcome, Scratch, built, guest, refcap};
+use crate::support::commands::{self, Background, Outcome, Scratch, built, guest, refcap};
 use crate::support::servers::{self, Silent};
 use crate::support::{SOON, engine, net, program, soon};
 
@@ -17,52 +17,31 @@ const PROFILES: [&str; 2] = ["release", "debug"];
 
 /// A web server for the files in a folder, with which nothing here has anything in common.
 struct WebServer {
-    child: Child,
+    _process: Background,
     address: SocketAddr,
 }
 
 impl WebServer {
     /// `None` where there is no Python, which is said.
     fn start(folder: &str) -> Option<WebServer> {
-        let child = Command::new("python3")
-            .args([
-                "-u",
-                "-m",
-                "http.server",
-                "0",
-                "--bind",
-                "127.0.0.1",
-                "--directory",
-                folder,
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(error) => {
-                eprintln!("SKIPPED: this test needs python3 for its web server, and {error}");
-                return None;
-            }
-        };
+        let mut process = Background::start(
+            Command::new("python3")
+                .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
+                .args(["--directory", folder])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null()),
+        )?;
         // "Serving HTTP on 127.0.0.1 port 36127 (http://127.0.0.1:36127/) ..."
         let mut line = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap());
         lines.read_line(&mut line).unwrap();
         let mut words = line.split(' ').skip_while(|word| *word != "port").skip(1);
         let port = words.next().and_then(|port| port.parse().ok());
         let port: u16 = port.unwrap_or_else(|| panic!("the web server says {line:?}"));
         Some(WebServer {
-            child,
+            _process: process,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
         })
-    }
-}
-
-impl Drop for WebServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -309,7 +288,7 @@ fn the_demo_says_what_it_needs() {
 
 /// The HTTP server example, run by the command.
 struct Served {
-    child: Child,
+    process: Background,
     address: SocketAddr,
 }
 
@@ -331,7 +310,7 @@ impl Served {
         let address = line.trim_end().strip_prefix("listening on ");
         let address = address.unwrap_or_else(|| panic!("the server says {line:?}"));
         Served {
-            child,
+            process: Background(child),
             address: address.parse().unwrap(),
         }
     }
@@ -340,19 +319,12 @@ impl Served {
     fn end(mut self) -> Option<i32> {
         let begun = std::time::Instant::now();
         while begun.elapsed() < SOON {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.process.0.try_wait().unwrap() {
                 return status.code();
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         None
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -485,29 +457,17 @@ fn the_dns_client_is_answered_by_dnsmasq() {
         .local_addr()
         .unwrap()
         .port();
-    let server = Command::new("dnsmasq")
-        .args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-            "--pid-file=",
-        ])
-        .args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=root"])
-        .arg(format!("--port={port}"))
-        .args([
-            "--host-record=api.example.test,192.0.2.7,2001:db8::7",
-            "--local=/example.test/",
-        ])
-        .stderr(Stdio::null())
-        .spawn();
-    let mut server = match server {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("SKIPPED: this test needs dnsmasq, and {error}");
-            return;
-        }
-    };
+    let server = Background::start(
+        Command::new("dnsmasq")
+            .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"])
+            .args(["--no-hosts", "--pid-file=", "--user=root"])
+            .args(["--listen-address=127.0.0.1", "--bind-interfaces"])
+            .arg(format!("--port={port}"))
+            .arg("--host-record=api.example.test,192.0.2.7,2001:db8::7")
+            .arg("--local=/example.test/")
+            .stderr(Stdio::null()),
+    );
+    let Some(_server) = server else { return };
     let address = format!("127.0.0.1:{port}");
     let grant = format!("net=bind udp *:0; send udp {address}; receive udp *:* from {address}");
     let module = guest("release", "dns-client");
@@ -523,8 +483,6 @@ fn the_dns_client_is_answered_by_dnsmasq() {
     ask("other.example.test", "A")
         .ends_with(1)
         .says(&["there is no other.example.test"]);
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 // A guest client against a server that half of the world runs.
@@ -542,17 +500,12 @@ fn fetch_gets_a_page_from_nginx() {
          server {{ listen {address}; root {folder}; }} }}"
     );
     let config = scratch.file("nginx.conf", config);
-    let server = Command::new("nginx")
-        .args(["-p", &folder, "-c", &config])
-        .stderr(Stdio::null())
-        .spawn();
-    let mut server = match server {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("SKIPPED: this test needs nginx, and {error}");
-            return;
-        }
-    };
+    let server = Background::start(
+        Command::new("nginx")
+            .args(["-p", &folder, "-c", &config])
+            .stderr(Stdio::null()),
+    );
+    let Some(_server) = server else { return };
     let begun = std::time::Instant::now();
     while std::net::TcpStream::connect(address).is_err() && begun.elapsed() < SOON {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -562,8 +515,6 @@ fn fetch_gets_a_page_from_nginx() {
         &format!("connect tcp {address}"),
         &format!("http://{address}/page.bin"),
     );
-    server.kill().unwrap();
-    server.wait().unwrap();
     assert!(fetched.ends_with(0).output == page);
 }
 

@@ -3,7 +3,7 @@
 use refcap::Limits;
 use refcap_authority::Rules;
 
-use crate::support::{Puppet, block_on, is_alone, net};
+use crate::support::{Puppet, block_on, is_alone, net, resident};
 
 const COUNT: i32 = 100_000;
 const WARM_UP: i32 = 1_000;
@@ -95,11 +95,4 @@ async fn shape(export: &str, count: i32) -> Option<usize> {
     let kept = if export == "chain" { 2 } else { FIRST_KEPT };
     assert_eq!(guest.describe(kept).await, Err(refcap::ErrorCode::Revoked));
     most
-}
-
-/// The memory that this process has in RAM, where the system says so.
-fn resident() -> Option<usize> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: usize = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4096)
 }

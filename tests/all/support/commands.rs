@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs, thread};
 
@@ -82,6 +82,30 @@ pub(crate) fn outcome(command: &mut Command) -> Outcome {
             .unwrap_or_else(|| panic!("{command:?} ended with {status}")),
         output: output.join().unwrap(),
         errors: String::from_utf8(errors.join().unwrap()).expect("messages are text"),
+    }
+}
+
+/// A program that runs beside a test, and ends with it, however that ends.
+pub(crate) struct Background(pub(crate) Child);
+
+impl Background {
+    /// Starts a program that is not this project's. `None` where there is none, which is said.
+    pub(crate) fn start(command: &mut Command) -> Option<Background> {
+        match command.spawn() {
+            Ok(child) => Some(Background(child)),
+            Err(error) => {
+                let name = command.get_program().display();
+                eprintln!("SKIPPED: this test needs {name}, and {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use refcap::{Authority, Capability, Policy, Program, Runtime, ambient_authority};
 
-pub(crate) use alone::is_alone;
+pub(crate) use alone::{is_alone, resident};
 pub(crate) use puppet::{ANSWERS, Puppet, puppet_source};
 
 /// The one engine of the test process.
