@@ -106,7 +106,7 @@ fn io_kind(code: ErrorCode) -> io::ErrorKind {
         | ErrorCode::BadArgument
         | ErrorCode::TooComplex => ErrorKind::InvalidInput,
         ErrorCode::LimitReached | ErrorCode::Exhausted => ErrorKind::QuotaExceeded,
-        ErrorCode::MessageTooLong => ErrorKind::FileTooLarge,
+        ErrorCode::MessageTooLong => ErrorKind::InvalidInput,
         ErrorCode::TimedOut => ErrorKind::TimedOut,
         ErrorCode::WouldBlock => ErrorKind::WouldBlock,
         ErrorCode::ConnectionRefused => ErrorKind::ConnectionRefused,

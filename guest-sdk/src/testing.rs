@@ -41,6 +41,27 @@ pub fn net(rules: impl IntoRules) -> Net {
     Net::from_slot(Slot::root(authority, answers))
 }
 
+/// Stops the clock that [`task`](crate::task) goes by, in this thread: from now on, time passes only when all
+/// tasks wait, and then at once, up to the next time that one of them waits for. A test of an hour takes no
+/// time.
+///
+/// Sockets are real and know nothing of it: a task that waits for a peer while another one sleeps sees the sleep end
+/// before the peer had any time to answer.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use refcap_guest::{task, testing};
+///
+/// testing::stop_clock();
+/// let begun = Instant::now();
+/// task::block_on(task::sleep(Duration::from_secs(3600)))??;
+/// assert!(begun.elapsed() < Duration::from_secs(60));
+/// # Ok::<(), refcap_guest::Error>(())
+/// ```
+pub fn stop_clock() {
+    fake::stop_clock();
+}
+
 /// Lets [`grants::take`](crate::grants::take) find a capability under a name, once, in this thread.
 pub fn grant(name: &str, capability: impl Capability) {
     fake::grant(name, capability.into_slot());

@@ -65,8 +65,20 @@ impl UdpSocket {
     ///
     /// [`WouldBlock`](ErrorCode::WouldBlock) when there is none, or when others must have their turn first.
     pub fn try_send_to(&self, data: &[u8], address: impl ToAddress) -> Result<usize> {
-        let to = encode_address(address.to_address()?);
-        let sent = host::udp_send(&self.slot, data, &to).map_err(|failure| Error::last(failure, "send"))?;
+        self.try_send_datagram(data, &encode_address(address.to_address()?))
+    }
+
+    /// Sends a datagram to the peer that [`connect`](UdpSocket::connect) fixed, if there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](ErrorCode::WouldBlock) when there is none, or when others must have their turn first.
+    pub fn try_send(&self, data: &[u8]) -> Result<usize> {
+        self.try_send_datagram(data, &[])
+    }
+
+    fn try_send_datagram(&self, data: &[u8], to: &[u8]) -> Result<usize> {
+        let sent = host::udp_send(&self.slot, data, to).map_err(|failure| Error::last(failure, "send"))?;
         Ok(sent as usize)
     }
 

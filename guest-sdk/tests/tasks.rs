@@ -3,16 +3,18 @@
 #![cfg(not(target_family = "wasm"))]
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io::{Read, Write};
-use std::net::TcpStream as StdStream;
+use std::net::{Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use refcap_guest::task::{Async, block_on, connect, sleep, spawn, timeout, yield_now};
 use refcap_guest::{ErrorCode, testing};
 
 const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn the_value_of_the_main_future_comes_back_and_the_rest_is_dropped() {
@@ -79,6 +81,7 @@ fn an_aborted_task_is_an_error_for_who_waits() {
 
 #[test]
 fn times_are_waited_for_in_their_order() {
+    testing::stop_clock();
     let log = Rc::new(RefCell::new(Vec::new()));
     let begun = Instant::now();
     block_on(async {
@@ -86,7 +89,7 @@ fn times_are_waited_for_in_their_order() {
             .map(|time| {
                 let log = log.clone();
                 spawn(async move {
-                    sleep(time * MS).await.unwrap();
+                    sleep(time * HOUR).await.unwrap();
                     log.borrow_mut().push(time);
                 })
             })
@@ -97,7 +100,31 @@ fn times_are_waited_for_in_their_order() {
     })
     .unwrap();
     assert_eq!(*log.borrow(), [10, 20, 30]);
+    assert!(begun.elapsed() < HOUR);
+}
+
+#[test]
+fn real_time_passes_too() {
+    let begun = Instant::now();
+    block_on(sleep(30 * MS)).unwrap().unwrap();
     assert!(begun.elapsed() >= 30 * MS);
+}
+
+// A limit of time around something that is polled often makes one timer.
+#[test]
+fn a_limit_holds_however_often_its_task_is_woken() {
+    testing::stop_clock();
+    block_on(async {
+        let busy = async {
+            for _ in 0..1_000 {
+                yield_now().await;
+            }
+            pending::<()>().await;
+        };
+        let late = timeout(HOUR, busy).await.unwrap_err();
+        assert_eq!(late.code(), ErrorCode::TimedOut);
+    })
+    .unwrap();
 }
 
 #[test]
@@ -184,7 +211,151 @@ fn an_echo_server_serves_many_at_once() {
 }
 
 #[test]
+fn only_the_task_whose_waker_fired_is_polled() {
+    let polls = Rc::new(Cell::new(0));
+    block_on(async {
+        for _ in 0..1_000 {
+            let polls = polls.clone();
+            spawn(poll_fn(move |_| {
+                polls.set(polls.get() + 1);
+                Poll::<()>::Pending
+            }));
+        }
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        sleep(MS).await.unwrap();
+    })
+    .unwrap();
+    assert_eq!(polls.get(), 1_000);
+}
+
+#[test]
+fn what_was_spawned_ends_with_its_executor_and_says_so() {
+    let left = block_on(async { Some(spawn(pending::<()>())) });
+    let left = left.unwrap().unwrap();
+    assert!(left.is_finished());
+    block_on(async {
+        // It has the same number there as the other one had here, and is another one.
+        let task = spawn(async {
+            yield_now().await;
+            5
+        });
+        left.abort();
+        assert_eq!(task.await, Ok(5));
+        assert_eq!(left.await.unwrap_err().code(), ErrorCode::Closed);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_socket_is_not_waited_for_where_nobody_would_look() {
+    let server = StdListener::bind("127.0.0.1:0").unwrap();
+    let net = testing::net("connect tcp 127.0.0.1:*");
+    let address = server.local_addr().unwrap();
+    let stream = block_on(async { connect(&net, address).await.unwrap() }).unwrap();
+    let (_peer, _) = server.accept().unwrap();
+    let error = block_on(async { stream.read(&mut [0]).await.unwrap_err() }).unwrap();
+    assert_eq!(error.code(), ErrorCode::BadArgument);
+    assert!(error.message().contains("another `block_on`"), "{error}");
+}
+
+#[test]
+fn one_task_reads_a_stream_while_another_writes_it() {
+    const LENGTH: usize = 4 << 20;
+    let server = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let echo = std::thread::spawn(move || {
+        let (mut peer, _) = server.accept().unwrap();
+        let mut reader = peer.try_clone().unwrap();
+        std::io::copy(&mut reader, &mut peer).unwrap();
+    });
+    let net = testing::net("connect tcp 127.0.0.1:*");
+    block_on(async {
+        let stream = Rc::new(connect(&net, address).await.unwrap());
+        let writer = spawn({
+            let stream = stream.clone();
+            async move {
+                stream.write_all(&vec![7; LENGTH]).await?;
+                stream.shutdown(Shutdown::Write)
+            }
+        });
+        let mut back = vec![0; LENGTH];
+        stream.read_exact(&mut back).await.unwrap();
+        assert!(back.iter().all(|&byte| byte == 7));
+        assert_eq!(stream.read(&mut [0]).await, Ok(0));
+        writer.await.unwrap().unwrap();
+        let early = stream.read_exact(&mut [0]).await.unwrap_err();
+        assert_eq!(early.code(), ErrorCode::NotConnected);
+    })
+    .unwrap();
+    echo.join().unwrap();
+}
+
+#[test]
+fn datagrams_are_waited_for() {
+    let net = testing::net(
+        "bind udp 127.0.0.1:0; connect,send udp 127.0.0.1:*; receive udp 127.0.0.1:* from 127.0.0.1",
+    );
+    let socket = || net.bind_udp("127.0.0.1:0").unwrap();
+    let (one, other) = (socket(), socket());
+    let (here, there) = (one.local_addr().unwrap(), other.local_addr().unwrap());
+    other.connect(here).unwrap();
+    block_on(async {
+        let (one, other) = (Async::new(one).unwrap(), Async::new(other).unwrap());
+        let answer = spawn(async move {
+            let mut buffer = [0; 16];
+            let (length, from) = one.recv_from(&mut buffer).await.unwrap();
+            one.send_to(&buffer[..length], from).await.unwrap();
+            from
+        });
+        yield_now().await;
+        assert_eq!(other.send(b"hello").await, Ok(5));
+        let mut buffer = [0; 16];
+        assert_eq!(other.recv(&mut buffer).await, Ok(5));
+        assert_eq!(&buffer[..5], b"hello");
+        assert_eq!(answer.await, Ok(there));
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_connection_that_is_not_made_says_why() {
+    let server = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    drop(server);
+    let net = testing::net("connect tcp 127.0.0.1:*");
+    let code = |address: SocketAddr| {
+        let net = &net;
+        block_on(async move { connect(net, address).await.unwrap_err().code() })
+    };
+    assert_eq!(code(address), Ok(ErrorCode::ConnectionRefused));
+    assert_eq!(code("10.0.0.1:80".parse().unwrap()), Ok(ErrorCode::Denied));
+}
+
+#[test]
+fn revoking_ends_a_task_that_waits() {
+    let (net, revoker) = testing::net("bind,listen tcp 127.0.0.1:0; accept tcp 127.0.0.1:*")
+        .revocable()
+        .unwrap();
+    block_on(async {
+        let listener = Async::new(net.listen("127.0.0.1:0").unwrap()).unwrap();
+        let task = spawn(async move { listener.accept().await.unwrap_err().code() });
+        yield_now().await;
+        revoker.revoke().unwrap();
+        assert_eq!(task.await, Ok(ErrorCode::Revoked));
+    })
+    .unwrap();
+}
+
+#[test]
 #[should_panic(expected = "only inside of")]
 fn spawning_needs_an_executor() {
     spawn(async {});
+}
+
+#[test]
+#[should_panic(expected = "can't run inside of")]
+fn executors_are_not_nested() {
+    let _ = block_on(async { block_on(async {}) });
 }

@@ -8,6 +8,8 @@
 //!
 //! How much it takes in a second is not its affair: a read waits when the budget of its network says so.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use refcap_guest::task::{self, Async};
 use refcap_guest::{ErrorCode, Net, TcpStream};
@@ -28,11 +30,11 @@ fn main(net: Net) -> anyhow::Result<()> {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => drop(task::spawn(echo(stream))),
-                // All the sockets of the budget are open: somebody has to go first.
-                Err(error) if matches!(error.code(), ErrorCode::Exhausted | ErrorCode::LimitReached) => {
-                    task::sleep(std::time::Duration::from_millis(20)).await?;
+                Err(error) if matches!(error.code(), ErrorCode::Revoked | ErrorCode::Expired) => {
+                    return Err(error.into());
                 }
-                Err(error) => return Err(error.into()),
+                // That client is gone already, or all the sockets of the budget are open: somebody has to go first.
+                Err(_) => task::sleep(Duration::from_millis(20)).await?,
             }
         }
     })?

@@ -6,7 +6,7 @@
 //! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
 //! lease; limits and labels have no effect; there is no audit log.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
@@ -129,6 +129,8 @@ impl Drop for Slot {
 thread_local! {
     static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
     static GRANTS: RefCell<HashMap<String, Slot>> = RefCell::new(HashMap::new());
+    /// The time in nanoseconds, where the clock was stopped.
+    static STOPPED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// Grants something under a name, for [`grant_take`] in this thread.
@@ -290,12 +292,27 @@ pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
 }
 
 pub(crate) fn time_now(buffer: &mut [u8]) -> Status {
+    let nanos = STOPPED.get().unwrap_or_else(running_clock);
+    Ok(fill(buffer, &nanos.to_le_bytes()))
+}
+
+fn running_clock() -> u64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     let nanos = START.get_or_init(std::time::Instant::now).elapsed().as_nanos();
-    Ok(fill(
-        buffer,
-        &u64::try_from(nanos).unwrap_or(u64::MAX).to_le_bytes(),
-    ))
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+/// Stops the clock of this thread. From now on, a poller's time limit passes at once.
+pub(crate) fn stop_clock() {
+    STOPPED.set(Some(STOPPED.get().unwrap_or_else(running_clock)));
+}
+
+/// Lets the time limit of a wait pass, if the clock was stopped. Returns whether it was.
+fn skip(milliseconds: u32) -> bool {
+    let now = STOPPED.get();
+    let nanos = u64::from(milliseconds) * 1_000_000;
+    STOPPED.set(now.map(|now| now.saturating_add(nanos)));
+    now.is_some()
 }
 
 pub(crate) fn error_message(buffer: &mut [u8]) -> Status {

@@ -418,7 +418,7 @@ pub(crate) fn poller_wait(slot: &Slot, buffer: &mut [u8], timeout: u32) -> Statu
         let is_over = match timeout {
             0 => false,
             now if now == NO_WAIT.cast_unsigned() => true,
-            timeout => start.elapsed() >= Duration::from_millis(timeout.into()),
+            timeout => super::skip(timeout) || start.elapsed() >= Duration::from_millis(timeout.into()),
         };
         if is_over {
             return Err(failed(ErrorCode::TimedOut));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -89,11 +89,13 @@ pub(super) fn running() -> Rc<Executor> {
         .expect("this works only inside of `refcap_guest::task::block_on`")
 }
 
-/// Stops being the one that runs, also when a task panics.
-struct Guard;
+/// Stops being the one that runs, and drops the tasks, also when one of them panics.
+struct Guard(Rc<Executor>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // Tasks hold sockets, which hold the executor: none may stay, also of those that a drop spawns.
+        while !self.0.tasks.take().is_empty() {}
         // Dropped outside of the borrow: what it holds may ask who runs.
         drop(RUNNING.take());
     }
@@ -124,7 +126,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
         is_first
     });
     assert!(is_first, "`block_on` can't run inside of `block_on`");
-    let _guard = Guard;
+    let _guard = Guard(executor.clone());
     let main_waker = TaskWaker::new(MAIN, &executor.queue);
     let mut future = pin!(future);
     loop {
@@ -136,7 +138,6 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
             main_waker.is_queued.store(false, Ordering::Relaxed);
             let waker = Waker::from(main_waker.clone());
             if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                executor.tasks.take();
                 return Ok(value);
             }
         }
@@ -196,23 +197,28 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandl
         is_done: false,
         waker: None,
     }));
-    let finish = outcome.clone();
+    let finish = Finish(outcome.clone());
     let future = async move {
         let value = future.await;
-        Outcome::finish(&finish, Some(value));
+        finish.with(value);
     };
     let task = Task {
         future: Some(Box::pin(future)),
         waker: TaskWaker::new(id, &executor.queue),
     };
     executor.tasks.borrow_mut().insert(id, task);
-    JoinHandle { id, outcome }
+    JoinHandle {
+        id,
+        executor: Rc::downgrade(&executor),
+        outcome,
+    }
 }
 
 /// A task that was spawned: a future of what it returns.
 #[derive(Debug)]
 pub struct JoinHandle<T> {
     id: u64,
+    executor: Weak<Executor>,
     outcome: Rc<RefCell<Outcome<T>>>,
 }
 
@@ -240,19 +246,34 @@ impl<T> Outcome<T> {
     }
 }
 
+/// Tells of a task's end, however that comes about.
+struct Finish<T>(Rc<RefCell<Outcome<T>>>);
+
+impl<T> Finish<T> {
+    fn with(self, value: T) {
+        Outcome::finish(&self.0, Some(value));
+    }
+}
+
+impl<T> Drop for Finish<T> {
+    fn drop(&mut self) {
+        Outcome::finish(&self.0, None);
+    }
+}
+
 impl<T> JoinHandle<T> {
     /// Ends the task. Waiting for it is an error then, unless it was done before.
-    ///
-    /// # Panics
-    ///
-    /// Outside of [`block_on`].
     pub fn abort(&self) {
-        let task = running().tasks.borrow_mut().remove(&self.id);
-        drop(task);
+        if let Some(executor) = self.executor.upgrade() {
+            let task = executor.tasks.borrow_mut().remove(&self.id);
+            // Dropped outside of the borrow: what it holds may ask the executor.
+            drop(task);
+        }
+        // A task that aborts itself is dropped later.
         Outcome::finish(&self.outcome, None);
     }
 
-    /// Whether the task is done or was aborted.
+    /// Whether the task is done, was aborted, or was dropped with its [`block_on`].
     pub fn is_finished(&self) -> bool {
         self.outcome.borrow().is_done
     }
@@ -263,7 +284,8 @@ impl<T> Future for JoinHandle<T> {
 
     /// What the task returned.
     ///
-    /// An error when it was [aborted](JoinHandle::abort), or what it returned was taken already.
+    /// An error when it was [aborted](JoinHandle::abort) or dropped with its [`block_on`], or when what it
+    /// returned was taken already.
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let mut outcome = self.outcome.borrow_mut();
         if !outcome.is_done {

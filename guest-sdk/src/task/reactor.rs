@@ -18,7 +18,10 @@ pub(super) struct Reactor {
 #[derive(Default)]
 struct State {
     waiting: HashMap<u32, Waiting>,
-    next_token: u32,
+    /// How many numbers there are, and which of them no socket has.
+    tokens: u32,
+    free_tokens: Vec<u32>,
+    /// By their times. Those that nobody waits for any more have no waker.
     timers: BinaryHeap<Reverse<(u64, u64)>>,
     timer_wakers: HashMap<u64, Waker>,
     next_timer: u64,
@@ -51,11 +54,13 @@ impl Reactor {
         })
     }
 
-    /// A number for a socket.
+    /// A number for a socket, which is its own until it is [forgotten](Reactor::forget).
     pub(super) fn token(&self) -> u32 {
         let mut state = self.state.borrow_mut();
-        state.next_token = state.next_token.wrapping_add(1);
-        state.next_token
+        state.free_tokens.pop().unwrap_or_else(|| {
+            state.tokens += 1;
+            state.tokens
+        })
     }
 
     /// Wakes a task when the socket may be read or written.
@@ -79,12 +84,14 @@ impl Reactor {
         }
     }
 
-    /// Nobody waits for that socket any more: it goes.
+    /// Nobody waits for that socket any more: it goes, and another one may have its number.
     pub(super) fn forget(&self, token: u32) {
-        if self.state.borrow_mut().waiting.remove(&token).is_some() {
+        let mut state = self.state.borrow_mut();
+        if state.waiting.remove(&token).is_some() {
             // It may be gone with the socket, or with the host's word that it has ended.
             let _ = self.poller.remove(token);
         }
+        state.free_tokens.push(token);
     }
 
     /// Wakes a task at a time, and returns a number to change one's mind with.
@@ -97,8 +104,25 @@ impl Reactor {
         timer
     }
 
+    /// Wakes another task, or the same one by another way, at the time of a timer.
+    pub(super) fn rewake(&self, timer: u64, waker: &Waker) {
+        if let Some(current) = self.state.borrow_mut().timer_wakers.get_mut(&timer) {
+            current.clone_from(waker);
+        }
+    }
+
     pub(super) fn forget_timer(&self, timer: u64) {
-        self.state.borrow_mut().timer_wakers.remove(&timer);
+        /// Not worth tidying up.
+        const FEW: usize = 64;
+        let mut state = self.state.borrow_mut();
+        let State {
+            timers, timer_wakers, ..
+        } = &mut *state;
+        timer_wakers.remove(&timer);
+        // Most time limits are never reached: without this, they would stay until they are.
+        if timers.len() > FEW + 2 * timer_wakers.len() {
+            timers.retain(|Reverse((_, timer))| timer_wakers.contains_key(timer));
+        }
     }
 
     /// Looks what there is, and sleeps until there is something if there is nothing else to do.
@@ -166,4 +190,32 @@ pub(super) fn now() -> Result<u64> {
     let mut bytes = [0; 8];
     host::time_now(&mut bytes).map_err(|failure| Error::last(failure, "ask for the time"))?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_limits_that_were_not_reached_leave_nothing() {
+        let reactor = Reactor::new().unwrap();
+        let hour = now().unwrap() + 3_600_000_000_000;
+        let kept = reactor.wake_at(hour, Waker::noop());
+        for _ in 0..10_000 {
+            let timer = reactor.wake_at(hour, Waker::noop());
+            reactor.forget_timer(timer);
+        }
+        assert!(reactor.state.borrow().timers.len() < 100);
+        assert!(reactor.state.borrow().timer_wakers.contains_key(&kept));
+        assert!(reactor.until_next_timer().unwrap().is_some());
+    }
+
+    #[test]
+    fn numbers_of_sockets_are_used_again() {
+        let reactor = Reactor::new().unwrap();
+        let (first, second) = (reactor.token(), reactor.token());
+        assert_ne!(first, second);
+        reactor.forget(first);
+        assert_eq!(reactor.token(), first);
+    }
 }

@@ -1,7 +1,7 @@
 //! Sockets that a task waits for, and the others don't.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -13,7 +13,8 @@ use crate::{Error, Name, Net, Pollable, Result, TcpListener, TcpStream, ToAddres
 /// A socket in a task. Its methods wait for it without keeping others from running.
 ///
 /// All of them take it shared, so that one task may read while another one writes; two that read at once would
-/// take from each other.
+/// take from each other. It belongs to the [`block_on`](super::block_on) that it was made in: waiting for it in
+/// another one is the error [`BadArgument`](ErrorCode::BadArgument), and outside of any it panics.
 pub struct Async<T: Pollable> {
     socket: T,
     token: u32,
@@ -67,6 +68,11 @@ impl<T: Pollable> Async<T> {
                 return Poll::Ready(Ok(()));
             }
             has_waited = true;
+            if !Rc::ptr_eq(&running(), &self.executor) {
+                // Nobody would ever look whether it is ready.
+                let message = "the socket belongs to another `block_on`";
+                return Poll::Ready(Err(Error::new(ErrorCode::BadArgument, "wait", message)));
+            }
             let reactor = &self.executor.reactor;
             match reactor.wait_for(&self.socket, self.token, to_read, context.waker()) {
                 Ok(()) => Poll::Pending,
@@ -140,6 +146,12 @@ impl Async<TcpStream> {
         }
         Ok(())
     }
+
+    /// Ends one direction or both, as [`TcpStream::shutdown`] does. It does not wait; what was written is with the
+    /// host's system already.
+    pub fn shutdown(&self, how: Shutdown) -> Result<()> {
+        self.socket.shutdown(how)
+    }
 }
 
 impl Async<UdpSocket> {
@@ -150,9 +162,19 @@ impl Async<UdpSocket> {
             .await
     }
 
+    /// Sends a datagram to the peer that [`UdpSocket::connect`] fixed.
+    pub async fn send(&self, data: &[u8]) -> Result<usize> {
+        self.until_done(false, |socket| socket.try_send(data)).await
+    }
+
     /// Waits for a datagram. Returns how much of it is in the buffer, and who sent it.
     pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr)> {
         self.until_done(true, |socket| socket.try_recv_from(buffer)).await
+    }
+
+    /// Waits for a datagram, as [`recv_from`](Async::recv_from) does.
+    pub async fn recv(&self, buffer: &mut [u8]) -> Result<usize> {
+        Ok(self.recv_from(buffer).await?.0)
     }
 }
 

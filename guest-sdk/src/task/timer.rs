@@ -71,13 +71,18 @@ impl Future for Sleep {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.cancel();
         if now()? >= self.until {
             return Poll::Ready(Ok(()));
         }
         let executor = running();
-        let timer = executor.reactor.wake_at(self.until, context.waker());
-        self.timer = Some((executor, timer));
+        match &self.timer {
+            Some((own, timer)) if Rc::ptr_eq(own, &executor) => own.reactor.rewake(*timer, context.waker()),
+            _ => {
+                self.cancel();
+                let timer = executor.reactor.wake_at(self.until, context.waker());
+                self.timer = Some((executor, timer));
+            }
+        }
         Poll::Pending
     }
 }
