@@ -5,6 +5,8 @@
 //! [`CapId`] (`id`, `parent`), with the `label` under which they were granted, and vats by
 //! their number (`vat`). Reading and writing are at level `TRACE`, everything else at `INFO`.
 
+use std::sync::Arc;
+
 use refcap_abi::{ErrorCode, Kind};
 use refcap_authority::Authority;
 
@@ -77,9 +79,20 @@ pub(crate) fn refuse(
     );
 }
 
-/// A peer was turned away, or a datagram from it dropped, and the guest never saw it.
-pub(crate) fn turn_away(id: CapId, label: &str, vat: u64, operation: &dyn std::fmt::Display) {
-    tracing::info!(target: TARGET, event = "turn-away", id = id.get(), label, vat, operation = %operation);
+/// A socket that turns peers away, also while nobody calls it: what its events name.
+#[derive(Debug)]
+pub(crate) struct Doorkeeper {
+    pub(crate) id: CapId,
+    pub(crate) label: Arc<str>,
+    pub(crate) vat: u64,
+}
+
+impl Doorkeeper {
+    /// A peer was turned away, or a datagram from it dropped, and the guest never saw it.
+    pub(crate) fn turn_away(&self, operation: &dyn std::fmt::Display) {
+        let Doorkeeper { id, label, vat } = self;
+        tracing::info!(target: TARGET, event = "turn-away", id = id.get(), label = &**label, vat, operation = %operation);
+    }
 }
 
 /// A lease ended, and with it a capability and its descendants.

@@ -181,7 +181,8 @@ fn the_audit_log_tells_the_whole_story() {
     }
 }
 
-async fn tell_a_story() {
+/// Runs something, and returns the lines of the audit log that it leaves.
+async fn logged(story: impl Future<Output = ()>) -> Vec<String> {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .json()
@@ -189,10 +190,21 @@ async fn tell_a_story() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    let server = Silent::start().await;
     {
         // For this thread alone; the test has no other.
         let _guard = tracing::subscriber::set_default(subscriber);
+        story.await;
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines()
+        .filter(|line| line.contains(refcap::audit::TARGET))
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn tell_a_story() {
+    let server = Silent::start().await;
+    let log = logged(async {
         let grant = net("connect tcp 127.0.0.1:*");
         let mut guest = Puppet::start(&grant).await;
         guest.connect(2, 1, server.address).await.unwrap();
@@ -203,11 +215,10 @@ async fn tell_a_story() {
             .unwrap_err();
         guest.close(2).await.unwrap();
         grant.revoke();
-    }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let events: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains(refcap::audit::TARGET))
+    })
+    .await;
+    let events: Vec<&str> = log
+        .iter()
         .filter_map(|line| line.split_once("\"event\":\"")?.1.split('"').next())
         .collect();
     assert_eq!(
@@ -215,13 +226,54 @@ async fn tell_a_story() {
         [
             "grant", "derive", "derive", "use", "use", "refuse", "close", "revoke"
         ],
-        "{text}"
+        "{log:#?}"
     );
-    let refusal = text.lines().find(|line| line.contains("\"refuse\"")).unwrap();
+    let refusal = log.iter().find(|line| line.contains("\"refuse\"")).unwrap();
     assert!(refusal.contains("10.0.0.1:1"), "{refusal}");
     assert!(refusal.contains("net_connect"), "{refusal}");
-    for line in text.lines().filter(|line| line.contains("\"derive\"")) {
+    for line in log.iter().filter(|line| line.contains("\"derive\"")) {
         assert!(line.contains("\"parent\":"), "{line}");
+        assert!(line.contains("\"label\":\"net\""), "{line}");
+    }
+}
+
+// Found by reading: who came while a guest waited was turned away, and no event told of it.
+#[test]
+fn a_peer_that_is_turned_away_is_in_the_log_whatever_the_guest_does() {
+    if is_alone(
+        "embedder::a_peer_that_is_turned_away_is_in_the_log_whatever_the_guest_does",
+        &[],
+    ) {
+        block_on(turn_peers_away());
+    }
+}
+
+async fn turn_peers_away() {
+    let log = logged(async {
+        let grant = net("bind,listen tcp 127.0.0.1:0; accept tcp 127.0.0.1:* from 127.0.0.2");
+        let mut guest = Puppet::start(&grant).await;
+        let address = guest.listen(2, 1, "127.0.0.1:0").await.unwrap();
+        // By waiting for it, by a poller, by accepting.
+        let _first = tokio::net::TcpStream::connect(address).await.unwrap();
+        let waited = guest.call("socket_wait", &[2, refcap_abi::WAIT_READ, 50]).await;
+        assert_eq!(waited, Err(ErrorCode::TimedOut));
+        let _second = tokio::net::TcpStream::connect(address).await.unwrap();
+        guest.call("poller_new", &[3]).await.unwrap();
+        guest
+            .call("poller_add", &[3, 2, 7, refcap_abi::WAIT_READ])
+            .await
+            .unwrap();
+        let waited = guest.call("poller_wait", &[3, 0, 8, 50]).await;
+        assert_eq!(waited, Err(ErrorCode::TimedOut));
+        let _third = tokio::net::TcpStream::connect(address).await.unwrap();
+        let accepted = guest.call("listener_accept", &[4, 2]).await;
+        assert_eq!(accepted, Err(ErrorCode::WouldBlock));
+    })
+    .await;
+    let turned_away: Vec<_> = log.iter().filter(|line| line.contains("\"turn-away\"")).collect();
+    assert_eq!(turned_away.len(), 3, "{log:#?}");
+    for line in turned_away {
+        assert!(line.contains("accept tcp 127.0.0.1:"), "{line}");
         assert!(line.contains("\"label\":\"net\""), "{line}");
     }
 }

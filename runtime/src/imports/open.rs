@@ -206,13 +206,17 @@ fn bind(call: &mut Call<'_>, open: impl Fn(&Rights, SocketAddr, Permit) -> Resul
             Object::UdpSocket(door) => door.query(),
             _ => return Err(ErrorCode::WrongKind.into()),
         };
-        match call.state_mut().table.derive(net, object, Own::default()) {
+        match call.state_mut().table.derive(net, object.clone(), Own::default()) {
             Ok(socket) => {
+                let (id, vat) = (socket.id(), call.state().mailbox.vat());
                 let label = call.state().table.label(socket).cloned().unwrap_or_default();
-                audit::used(socket.id(), &label, call.state().mailbox.vat(), &bound);
+                audit::used(id, &label, vat, &bound);
+                if let Object::TcpListener(door) = object {
+                    door.kept_by(audit::Doorkeeper { id, label, vat });
+                }
                 return Ok(Outcome::One(socket));
             }
-            // Narrowed since the check: look again. The socket was closed when it found no place.
+            // Narrowed since the check: look again. The socket closes with this round.
             Err(NoBirth::Stale) => call.state_mut().read_letters(),
             Err(barren) => return Err(Refusal::from(barren).into()),
         }
@@ -238,8 +242,7 @@ pub(super) fn accept(call: &mut Call<'_>) -> Reply {
     loop {
         let account = call.state().table.get(listener)?.account().cloned();
         let (permit, connection) = connection_permit(call, account.as_ref())?;
-        let mut refused = |query| audit::turn_away(listener.id(), &label, vat, &query);
-        let peer = door.accept(&mut refused)?;
+        let peer = door.accept()?;
         let stream = Arc::new(peer.welcome(permit));
         let object = Object::TcpStream(stream.clone());
         match call.state_mut().table.derive(listener, object, Own::default()) {
@@ -252,7 +255,7 @@ pub(super) fn accept(call: &mut Call<'_>) -> Reply {
             }
             // Narrowed since this peer was let in: it is turned away, and the next one looked at.
             Err(NoBirth::Stale) => {
-                audit::turn_away(listener.id(), &label, vat, &stream.query());
+                door.turn_away(&stream.query());
                 call.state_mut().read_letters();
             }
             Err(barren) => return Err(Refusal::from(barren).into()),

@@ -8,7 +8,7 @@ use refcap_abi::{ErrorCode, wire};
 
 use super::memory::Span;
 use super::open::address;
-use crate::audit;
+use crate::audit::{self, Doorkeeper};
 use crate::net::{MAX_DATAGRAM, UdpDoor};
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::Refusal;
@@ -82,9 +82,8 @@ pub(super) fn receive(call: &mut Call<'_>) -> Reply {
     // Into the host's memory first: what the sender may not send must not be seen.
     let mut buffer = std::mem::take(&mut call.state_mut().datagram);
     buffer.resize(MAX_DATAGRAM, 0);
-    let received = door.receive(&mut buffer, &mut |query| {
-        audit::turn_away(id, &label, vat, &query);
-    });
+    let keeper = Doorkeeper { id, label, vat };
+    let received = door.receive(&mut buffer, &mut |query| keeper.turn_away(&query));
     let reply = received.map(|(length, from)| {
         address.answer(call, &wire::encode_address(from));
         audit::moved(id, vat, "receive", length);

@@ -1,6 +1,7 @@
 //! The one door of a TCP listener.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 use refcap_abi::ErrorCode;
@@ -12,6 +13,7 @@ use super::door::{TcpDoor, refusal};
 use super::latch::{Ending, Latch};
 use super::permit::Permit;
 use super::source::{Interest, Readiness, Source};
+use crate::audit::Doorkeeper;
 use crate::capability::lineage::Sever;
 use crate::vat::Refusal;
 
@@ -26,6 +28,8 @@ pub(crate) struct ListenerDoor {
     local: SocketAddr,
     /// Whether the guest asked for port 0, and may go on while that is granted.
     any_port: bool,
+    /// Known once the socket has its place in the lineage. Nobody is let in or turned away before.
+    keeper: OnceLock<Doorkeeper>,
     latch: Latch<Listening>,
 }
 
@@ -79,6 +83,7 @@ impl ListenerDoor {
         Ok(ListenerDoor {
             local,
             any_port,
+            keeper: OnceLock::new(),
             latch: Latch::new(Listening {
                 socket: listening.map_err(|error| refusal(&error))?,
                 authority: authority.clone(),
@@ -88,12 +93,24 @@ impl ListenerDoor {
         })
     }
 
-    /// The next connection of a peer that is let in; `WouldBlock` when there is none. `refused` hears of
-    /// those that are not.
-    pub(crate) fn accept(&self, refused: &mut dyn FnMut(Query)) -> Result<Peer, Refusal> {
+    /// Who is to be named when a peer is turned away.
+    pub(crate) fn kept_by(&self, keeper: Doorkeeper) {
+        // A socket gets its place once.
+        let _ = self.keeper.set(keeper);
+    }
+
+    /// A peer is not let in.
+    pub(crate) fn turn_away(&self, peer: &Query) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.turn_away(peer);
+        }
+    }
+
+    /// The next connection of a peer that is let in; `WouldBlock` when there is none.
+    pub(crate) fn accept(&self) -> Result<Peer, Refusal> {
         let mut context = Context::from_waker(Waker::noop());
         let accepted = self.latch.with(|listening| {
-            if !listening.look(&mut context, refused)? {
+            if !listening.look(&mut context, &|peer| self.turn_away(peer))? {
                 return Err(ErrorCode::WouldBlock.into());
             }
             listening
@@ -118,13 +135,13 @@ impl ListenerDoor {
 }
 
 impl Listening {
-    /// Whether there is a connection for the guest.
-    fn look(&mut self, context: &mut Context<'_>, refused: &mut dyn FnMut(Query)) -> Result<bool, Refusal> {
+    /// Whether there is a connection for the guest. `refused` hears of the peers that are turned away.
+    fn look(&mut self, context: &mut Context<'_>, refused: &dyn Fn(&Query)) -> Result<bool, Refusal> {
         if let Some(peer) = &self.waiting
             && !self.authority.permits(&peer.tuple())
         {
             // Narrowed since it was let in.
-            refused(peer.tuple().into());
+            refused(&peer.tuple().into());
             self.waiting = None;
         }
         for _ in 0..REFUSALS {
@@ -144,7 +161,7 @@ impl Listening {
                     if self.authority.permits(&peer.tuple()) {
                         self.waiting = Some(peer);
                     } else {
-                        refused(peer.tuple().into());
+                        refused(&peer.tuple().into());
                         // A reset, so that the peer learns at once and the kernel keeps nothing.
                         let _ =
                             socket2::SockRef::from(&peer.stream).set_linger(Some(std::time::Duration::ZERO));
@@ -164,7 +181,7 @@ impl Source for ListenerDoor {
         }
         self.latch.with(|listening| {
             // An error is for `accept` to tell.
-            match listening.look(context, &mut |_| {}) {
+            match listening.look(context, &|peer| self.turn_away(peer)) {
                 Ok(false) => Readiness::Later(None),
                 Ok(true) | Err(_) => Readiness::Now(Interest {
                     read: true,
