@@ -104,9 +104,9 @@ fn io_kind(code: ErrorCode) -> io::ErrorKind {
         | ErrorCode::WrongKind
         | ErrorCode::BadPointer
         | ErrorCode::BadArgument
-        | ErrorCode::TooComplex => ErrorKind::InvalidInput,
+        | ErrorCode::TooComplex
+        | ErrorCode::MessageTooLong => ErrorKind::InvalidInput,
         ErrorCode::LimitReached | ErrorCode::Exhausted => ErrorKind::QuotaExceeded,
-        ErrorCode::MessageTooLong => ErrorKind::InvalidInput,
         ErrorCode::TimedOut => ErrorKind::TimedOut,
         ErrorCode::WouldBlock => ErrorKind::WouldBlock,
         ErrorCode::ConnectionRefused => ErrorKind::ConnectionRefused,
