@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use refcap::{
-    Capability, Input, Limits, Output, Policy, Program, Runtime, SystemResolver, ambient_authority,
+    Capability, Input, Limits, Output, Policy, Program, References, Runtime, SystemResolver,
+    ambient_authority,
 };
 
 use crate::audit::AuditLog;
@@ -65,9 +66,31 @@ pub(crate) struct Run {
     #[arg(long, requires = "audit")]
     audit_reads: bool,
 
+    /// The way that references take into the host: fast; ordinary, which is slower and trusts nothing but the
+    /// engine's own interface; or compared, which goes both ways and stops a program for which they disagree.
+    #[arg(long, value_name = "WAY", env = "REFCAP_REFERENCES", default_value = "fast")]
+    references: Way,
+
     /// The program's arguments.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Way {
+    Fast,
+    Ordinary,
+    Compared,
+}
+
+impl From<Way> for References {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Fast => References::Fast,
+            Way::Ordinary => References::Ordinary,
+            Way::Compared => References::Compared,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -99,7 +122,8 @@ impl Run {
             .map(|variable| parse_variable(variable))
             .collect::<Result<Vec<_>, _>>()?;
         let bytes = module::read(&self.module)?;
-        let runtime = Runtime::new().map_err(|error| Failure::new(Code::Engine, error))?;
+        let runtime = Runtime::builder().references(self.references.into()).build();
+        let runtime = runtime.map_err(|error| Failure::new(Code::Engine, error))?;
         let program = Program::load(&runtime, &bytes)?;
 
         // Everything that the program will have on the network is minted in this loop.

@@ -72,6 +72,7 @@ pub use program::{
 pub use refcap_abi::endowment::Endowment;
 pub use refcap_abi::{ErrorCode, Kind};
 pub use refcap_authority::{Authority, DnsName, Policy, Rules, Terms};
+pub use references::References;
 pub use resolver::{Answer, Lookup, ResolveError, Resolver, SystemResolver};
-pub use runtime::{Runtime, RuntimeError};
+pub use runtime::{Runtime, RuntimeBuilder, RuntimeError};
 pub use vat::{Captured, Exit, Input, Output, RunError, StartError, Vat, VatBuilder, VatHandle};

@@ -8,6 +8,7 @@ use wasmtime::{Collector, Config, Engine, Linker};
 use wasmtime_wasi::I32Exit;
 
 use crate::imports;
+use crate::references::References;
 use crate::vat::VatState;
 
 /// How often a guest that computes without a host call gives others a chance.
@@ -24,6 +25,51 @@ pub struct Runtime {
 struct Parts {
     engine: Engine,
     linker: Linker<VatState>,
+    references: References,
+}
+
+/// How an engine is set up. [`Runtime::new`] is one with the defaults.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeBuilder {
+    references: References,
+}
+
+impl RuntimeBuilder {
+    /// Sets the way that references take across the boundary; without this it is [`References::Fast`].
+    #[must_use]
+    pub fn references(mut self, way: References) -> Self {
+        self.references = way;
+        self
+    }
+
+    /// Sets up the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`] where the engine does not support the machine.
+    pub fn build(self) -> Result<Runtime, RuntimeError> {
+        let engine = Engine::new(&config())?;
+        let references = self.references.that_work(&engine);
+        let mut linker = Linker::new(&engine);
+        imports::add_to_linker(&mut linker, references)?;
+        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut VatState| &mut state.wasi)?;
+        // The library's own traps on codes from 126 up; here every code passes through.
+        linker.allow_shadowing(true);
+        linker.func_wrap(
+            "wasi_snapshot_preview1",
+            "proc_exit",
+            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
+        )?;
+        linker.allow_shadowing(false);
+        start_clock(&engine)?;
+        Ok(Runtime {
+            parts: Arc::new(Parts {
+                engine,
+                linker,
+                references,
+            }),
+        })
+    }
 }
 
 /// The engine could not be set up on this machine.
@@ -38,28 +84,24 @@ impl From<wasmtime::Error> for RuntimeError {
 }
 
 impl Runtime {
-    /// Sets up an engine.
+    /// Sets up an engine with the defaults of [`Runtime::builder`].
     ///
     /// # Errors
     ///
     /// [`RuntimeError`] where the engine does not support the machine.
     pub fn new() -> Result<Runtime, RuntimeError> {
-        let engine = Engine::new(&config())?;
-        let mut linker = Linker::new(&engine);
-        imports::add_to_linker(&mut linker)?;
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut VatState| &mut state.wasi)?;
-        // The library's own traps on codes from 126 up; here every code passes through.
-        linker.allow_shadowing(true);
-        linker.func_wrap(
-            "wasi_snapshot_preview1",
-            "proc_exit",
-            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
-        )?;
-        linker.allow_shadowing(false);
-        start_clock(&engine)?;
-        Ok(Runtime {
-            parts: Arc::new(Parts { engine, linker }),
-        })
+        Runtime::builder().build()
+    }
+
+    /// Begins to set up an engine.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// The way that references take. It is not the one that was asked for where the engine fails the check that
+    /// is made at the start.
+    pub fn references(&self) -> References {
+        self.parts.references
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -158,10 +158,7 @@ async fn bytes_in_are_counted_and_end_with_a_typed_error() {
 #[tokio::test]
 async fn connections_are_counted_also_those_that_failed() {
     let server = Silent::start().await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = servers::nobody();
     let net = granted("connect tcp 127.0.0.1:*; limit connections 3");
     let mut guest = Puppet::start(&net).await;
     assert_eq!(

@@ -329,6 +329,9 @@ fn a_command_line_that_is_not_right_is_explained() {
     run("usage", NOTHING, &["--audit-reads"])
         .ends_with(200)
         .says(&["--audit"]);
+    run("usage", NOTHING, &["--references", "magic"])
+        .ends_with(200)
+        .says(&["'magic' for '--references", "fast, ordinary, compared"]);
     run("usage", NOTHING, &["--dir", "/"])
         .ends_with(200)
         .says(&["unexpected argument '--dir'"]);
@@ -659,6 +662,14 @@ async fn the_audit_log_is_a_line_of_json_an_event() {
         "{}",
         refused[0]
     );
+}
+
+#[test]
+fn a_program_runs_the_same_whichever_way_its_references_take() {
+    for way in ["fast", "ordinary", "compared"] {
+        let arguments = ["--references", way, "--grant", "net=connect tcp 127.0.0.1:1"];
+        run("references", ASKS, &arguments).ends_with(0);
+    }
 }
 
 #[test]

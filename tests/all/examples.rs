@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -234,7 +234,7 @@ async fn a_guest_whose_references_are_locals_talks_to_a_server() {
     // It says in which step it failed: the derived network has nothing in it, or nobody is there.
     let (exit, ..) = soon(run(&guest, "connect tcp 127.0.0.1:1", &[])).await;
     assert_eq!(exit.code, 2);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = servers::nobody();
     let guest = program(&locals(nobody.port()));
     let (exit, ..) = soon(run(&guest, "connect tcp 127.0.0.1:*", &[])).await;
     assert_eq!(exit.code, 2);
@@ -449,33 +449,38 @@ async fn the_forwarder_joins_two_networks_and_has_no_third() {
     }
 }
 
+/// A program that was started takes a moment until it listens.
+fn until_it_serves(address: SocketAddr) {
+    let begun = std::time::Instant::now();
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(begun.elapsed() < SOON, "nobody listens on {address}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 // A resolver that nobody here wrote.
 #[test]
 fn the_dns_client_is_answered_by_dnsmasq() {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let address = servers::nobody();
     let server = Background::start(
         Command::new("dnsmasq")
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"])
             .args(["--no-hosts", "--pid-file=", "--user=root"])
             .args(["--listen-address=127.0.0.1", "--bind-interfaces"])
-            .arg(format!("--port={port}"))
+            .arg(format!("--port={}", address.port()))
             .arg("--host-record=api.example.test,192.0.2.7,2001:db8::7")
             .arg("--local=/example.test/")
             .stderr(Stdio::null()),
     );
     let Some(_server) = server else { return };
-    let address = format!("127.0.0.1:{port}");
+    until_it_serves(address);
+    let address = address.to_string();
     let grant = format!("net=bind udp *:0; send udp {address}; receive udp *:* from {address}");
     let module = guest("release", "dns-client");
     let ask = |name: &str, kind: &str| {
         let module = module.to_str().unwrap();
         refcap(["run", module, "--grant", &grant, "--", &address, name, kind])
     };
-    // It may take a moment to start; the client asks three times.
     ask("api.example.test", "A").ends_with(0).shows(&["192.0.2.7\n"]);
     ask("api.example.test", "AAAA")
         .ends_with(0)
@@ -491,7 +496,7 @@ fn fetch_gets_a_page_from_nginx() {
     let scratch = Scratch::new("fetch_nginx");
     let page: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     scratch.file("page.bin", &page);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = servers::nobody();
     let folder = scratch.path("");
     let config = format!(
         "daemon off; master_process off; pid {folder}nginx.pid; error_log stderr crit; events {{}} \
@@ -506,10 +511,7 @@ fn fetch_gets_a_page_from_nginx() {
             .stderr(Stdio::null()),
     );
     let Some(_server) = server else { return };
-    let begun = std::time::Instant::now();
-    while std::net::TcpStream::connect(address).is_err() && begun.elapsed() < SOON {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    until_it_serves(address);
     let fetched = fetch(
         "release",
         &format!("connect tcp {address}"),

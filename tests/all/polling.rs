@@ -128,10 +128,7 @@ async fn a_wait_elsewhere_does_not_make_the_poller_deaf() {
 #[tokio::test]
 async fn a_connection_in_the_making_is_polled_until_it_is_made_or_failed() {
     let server = servers::echo().await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = servers::nobody();
     let net = net(EVERYTHING);
     let mut guest = Puppet::start(&net).await;
     guest.call("poller_new", &[2]).await.unwrap();

@@ -31,6 +31,12 @@ impl Test {
                 "--target-dir",
             ]);
             run(test.arg(build_folder()))?;
+            // What a guest can do is the same whichever way its references take.
+            for way in ["ordinary", "compared"] {
+                let mut test = cargo();
+                test.env("REFCAP_REFERENCES", way);
+                run(test.args(["test", "--workspace", "--test", "all"]))?;
+            }
         }
         let mut test = cargo();
         test.arg("test");

@@ -55,6 +55,11 @@ impl<T> Key<T> {
         }
     }
 
+    /// A key that names nothing, in no register, and differs from every other.
+    pub(crate) fn to_nothing() -> Self {
+        Key::new(Slot::default(), CapId::next())
+    }
+
     pub(crate) fn id(self) -> CapId {
         self.id
     }

@@ -36,12 +36,16 @@ mod vat;
 use refcap_abi::Import;
 use wasmtime::Linker;
 
-use crate::references::{Body, Ordinary, define_all};
+use crate::references::{Body, Compared, Fast, Ordinary, References, define_all};
 use crate::vat::VatState;
 
 /// Registers all host functions.
-pub(crate) fn add_to_linker(linker: &mut Linker<VatState>) -> wasmtime::Result<()> {
-    define_all::<Ordinary>(linker, body)
+pub(crate) fn add_to_linker(linker: &mut Linker<VatState>, references: References) -> wasmtime::Result<()> {
+    match references {
+        References::Fast => define_all::<Fast>(linker, body),
+        References::Ordinary => define_all::<Ordinary>(linker, body),
+        References::Compared => define_all::<Compared>(linker, body),
+    }
 }
 
 /// The body of an import.

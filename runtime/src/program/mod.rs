@@ -10,6 +10,7 @@ use refcap_abi::endowment::Endowment;
 use thiserror::Error;
 use wasmtime::{Engine, Instance, InstancePre, Module, Store};
 
+use crate::references::References;
 use crate::runtime::Runtime;
 use crate::vat::{VatBuilder, VatState};
 
@@ -23,6 +24,7 @@ pub struct Program {
 
 struct Parts {
     linked: InstancePre<VatState>,
+    references: References,
     endowments: Vec<Endowment>,
 }
 
@@ -60,6 +62,7 @@ impl Program {
         Ok(Program {
             parts: Arc::new(Parts {
                 linked,
+                references: runtime.references(),
                 endowments: inspection.endowments,
             }),
         })
@@ -77,6 +80,10 @@ impl Program {
 
     pub(crate) fn engine(&self) -> &Engine {
         self.parts.linked.module().engine()
+    }
+
+    pub(crate) fn references(&self) -> References {
+        self.parts.references
     }
 
     pub(crate) async fn instantiate(&self, store: &mut Store<VatState>) -> wasmtime::Result<Instance> {

@@ -9,44 +9,122 @@
 //!
 //! [`raw`] has the runtime's only `unsafe`.
 
+mod cells;
+mod check;
+mod compared;
+#[cfg(test)]
+mod directed;
+mod fast;
 mod ordinary;
 mod raw;
+#[cfg(test)]
+mod stress;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use refcap_abi::{ErrorCode, IMPORTS, Import};
-use wasmtime::{Caller, ExternRef, GcHeapOutOfMemory, Linker, Rooted, StoreContextMut};
+use wasmtime::{AsContextMut, Caller, Engine, ExternRef, GcHeapOutOfMemory, Linker, Rooted};
 
 use crate::capability::Key;
 use crate::capability::table::Entry;
 use crate::vat::VatState;
 
-pub(crate) use ordinary::{Handle, Ordinary};
+pub(crate) use cells::Cells;
+pub(crate) use compared::Compared;
+pub(crate) use fast::Fast;
+pub(crate) use ordinary::Ordinary;
 
 /// The most references that one import takes or returns.
 const MAX_REFS: usize = 2;
 /// The most numbers that one import takes.
 const MAX_INTS: usize = 5;
 
+/// Which way references take across the boundary. What a guest can do is the same with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum References {
+    /// By a cache that every collection invalidates: about what an integer descriptor costs. The runtime checks
+    /// when it starts that the engine behaves as this needs, and takes the ordinary way if not.
+    #[default]
+    Fast,
+    /// By wasmtime's own interface at every call: about five times as much.
+    Ordinary,
+    /// Both ways at every call; a guest for which they disagree is stopped with an error. For tests, and for
+    /// those who would rather pay than trust.
+    Compared,
+}
+
+impl References {
+    /// The way that was asked for, or the ordinary one where the engine does not do what the others rely on.
+    pub(crate) fn that_work(self, engine: &Engine) -> References {
+        let works = match self {
+            References::Fast => check::works::<Fast>(engine),
+            References::Compared => check::works::<Compared>(engine),
+            References::Ordinary => true,
+        };
+        if works { self } else { References::Ordinary }
+    }
+}
+
+/// A store, or what stands for one, whose references cross.
+pub(crate) trait Heap: AsContextMut<Data = VatState> {
+    /// Bytes of the heap of references now, where that can be asked.
+    fn capacity(&self) -> Option<usize>;
+}
+
 /// How references become keys, and keys references.
 pub(crate) trait Passage: 'static {
     /// The key that an argument names. With `consume`, the reference names nothing from now on.
-    fn resolve(
-        store: StoreContextMut<'_, VatState>,
+    fn resolve<H: Heap>(
+        store: &mut H,
         raw: u32,
         consume: bool,
     ) -> wasmtime::Result<Result<Key<Entry>, ErrorCode>>;
 
     /// Makes the reference for a key. May collect.
-    fn mint(store: StoreContextMut<'_, VatState>, key: Key<Entry>) -> wasmtime::Result<Rooted<ExternRef>>;
+    fn mint<H: Heap>(store: &mut H, key: Key<Entry>) -> Result<Rooted<ExternRef>, MintError>;
 
     /// What wasm gets to hold. Valid only until the next collection, so it is the last step of a call.
-    fn expose(
-        store: StoreContextMut<'_, VatState>,
-        reference: Rooted<ExternRef>,
-        key: Key<Entry>,
-    ) -> wasmtime::Result<u32>;
+    fn expose<H: Heap>(store: &mut H, reference: Rooted<ExternRef>, key: Key<Entry>)
+    -> wasmtime::Result<u32>;
+}
+
+/// Makes the reference for a key, outside of a call.
+pub(crate) fn mint<H: Heap>(
+    way: References,
+    store: &mut H,
+    key: Key<Entry>,
+) -> Result<Rooted<ExternRef>, MintError> {
+    match way {
+        References::Fast => Fast::mint(store, key),
+        References::Ordinary => Ordinary::mint(store, key),
+        References::Compared => Compared::mint(store, key),
+    }
+}
+
+/// Why a reference could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MintError {
+    /// There is no memory for it within the vat's limits. The store goes on.
+    #[error("no memory for references is left")]
+    Full,
+    /// The engine failed, and the store must go.
+    #[error(transparent)]
+    Engine(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for MintError {
+    fn from(error: wasmtime::Error) -> Self {
+        // Its parameter is the type of the object that found no room.
+        let is_full = error.is::<GcHeapOutOfMemory<ordinary::Handle>>()
+            || error.is::<GcHeapOutOfMemory<fast::Sentinel>>()
+            || error.is::<GcHeapOutOfMemory<()>>();
+        match is_full {
+            true => MintError::Full,
+            false => MintError::Engine(error),
+        }
+    }
 }
 
 /// What a body gives back.
@@ -165,7 +243,7 @@ fn enter<'a, P: Passage>(
     let mut keys = [None; MAX_REFS];
     let mut found = Ok(());
     for (key, raw) in keys.iter_mut().zip(arguments.refs).take(import.refs_in()) {
-        match P::resolve((&mut caller).into(), raw, import.consumes)? {
+        match P::resolve(&mut caller, raw, import.consumes)? {
             Ok(resolved) => *key = Some(resolved),
             Err(code) => found = Err(code),
         }
@@ -215,20 +293,20 @@ fn hand_out<P: Passage>(
 ) -> wasmtime::Result<Option<crate::vat::Refusal>> {
     let mut made: [Option<(Rooted<ExternRef>, Key<Entry>)>; MAX_REFS] = [None; MAX_REFS];
     for (place, key) in made.iter_mut().zip(keys.clone()) {
-        match P::mint((&mut call.caller).into(), key) {
+        match P::mint(&mut call.caller, key) {
             Ok(reference) => *place = Some((reference, key)),
-            Err(error) if error.is::<GcHeapOutOfMemory<Handle>>() => {
+            Err(MintError::Full) => {
                 for key in keys {
                     call.state_mut().table.close(key);
                 }
                 let refusal = crate::vat::Refusal::limit("memory for references");
                 return Ok(Some(refusal));
             }
-            Err(error) => return Err(error),
+            Err(MintError::Engine(error)) => return Err(error),
         }
     }
     for (raw, (reference, key)) in results.refs.iter_mut().zip(made.into_iter().flatten()) {
-        *raw = P::expose((&mut call.caller).into(), reference, key)?;
+        *raw = P::expose(&mut call.caller, reference, key)?;
     }
     Ok(None)
 }
@@ -266,8 +344,9 @@ async fn run_later<'c, P: Passage>(
 
 #[cfg(test)]
 mod tests {
-    use wasmtime::{AsContextMut, Store};
+    use wasmtime::Store;
 
+    use super::ordinary::Handle;
     use super::*;
     use crate::ambient::ambient_authority;
     use crate::capability::Capability;
@@ -275,7 +354,7 @@ mod tests {
     use crate::runtime::Runtime;
 
     fn store(runtime: &Runtime) -> Store<VatState> {
-        Store::new(runtime.engine(), VatState::for_tests(Limits::default()))
+        Store::new(runtime.engine(), VatState::blank(Limits::default()))
     }
 
     fn resolve(
@@ -283,7 +362,7 @@ mod tests {
         reference: Option<Rooted<ExternRef>>,
     ) -> Result<Key<Entry>, ErrorCode> {
         let raw = reference.map_or(0, |reference| reference.to_raw(&mut *store).unwrap());
-        Ordinary::resolve(store.as_context_mut(), raw, false).unwrap()
+        Ordinary::resolve(store, raw, false).unwrap()
     }
 
     // No guest can come by these; an embedder that mixes up its stores could.
@@ -307,7 +386,7 @@ mod tests {
         assert_eq!(resolve(&mut ours, Some(stolen)), Err(ErrorCode::ForeignReference));
 
         let key = ours.data_mut().table.accept("net", &net).unwrap();
-        let own = Ordinary::mint(ours.as_context_mut(), key).unwrap();
+        let own = Ordinary::mint(&mut ours, key).unwrap();
         assert_eq!(resolve(&mut ours, Some(own)), Ok(key));
     }
 
@@ -317,13 +396,10 @@ mod tests {
         let mut store = store(&runtime);
         let net = Capability::net("net", "".parse().unwrap(), ambient_authority());
         let key = store.data_mut().table.accept("net", &net).unwrap();
-        let reference = Ordinary::mint(store.as_context_mut(), key).unwrap();
+        let reference = Ordinary::mint(&mut store, key).unwrap();
         let copy = reference;
         let raw = reference.to_raw(&mut store).unwrap();
-        assert_eq!(
-            Ordinary::resolve(store.as_context_mut(), raw, true).unwrap(),
-            Ok(key)
-        );
+        assert_eq!(Ordinary::resolve(&mut store, raw, true).unwrap(), Ok(key));
         assert_eq!(resolve(&mut store, Some(copy)), Err(ErrorCode::Closed));
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use refcap_abi::ErrorCode;
-use wasmtime::{AsContext, ExternRef, RootScope, Rooted, StoreContextMut};
+use wasmtime::{AsContext, ExternRef, RootScope, Rooted};
 
-use super::Passage;
+use super::{Heap, MintError, Passage};
 use crate::capability::Key;
 use crate::capability::mailbox::{Letter, Mailbox};
 use crate::capability::table::Entry;
-use crate::vat::VatState;
 
 /// What the host keeps behind a reference: a name, never the object. The socket lives in the vat's table,
 /// so it is closed when it is closed and not when the collector gets to it.
@@ -44,8 +43,8 @@ impl Drop for Handle {
 pub(crate) struct Ordinary;
 
 impl Passage for Ordinary {
-    fn resolve(
-        store: StoreContextMut<'_, VatState>,
+    fn resolve<H: Heap>(
+        store: &mut H,
         raw: u32,
         consume: bool,
     ) -> wasmtime::Result<Result<Key<Entry>, ErrorCode>> {
@@ -76,13 +75,13 @@ impl Passage for Ordinary {
         Ok(found)
     }
 
-    fn mint(store: StoreContextMut<'_, VatState>, key: Key<Entry>) -> wasmtime::Result<Rooted<ExternRef>> {
-        let vat = store.data().mailbox.clone();
-        ExternRef::new(store, Handle::new(key, vat))
+    fn mint<H: Heap>(store: &mut H, key: Key<Entry>) -> Result<Rooted<ExternRef>, MintError> {
+        let vat = store.as_context().data().mailbox.clone();
+        Ok(ExternRef::new(store, Handle::new(key, vat))?)
     }
 
-    fn expose(
-        store: StoreContextMut<'_, VatState>,
+    fn expose<H: Heap>(
+        store: &mut H,
         reference: Rooted<ExternRef>,
         _key: Key<Entry>,
     ) -> wasmtime::Result<u32> {

@@ -14,7 +14,7 @@ use crate::capability::Capability;
 use crate::capability::table::NoBirth;
 use crate::limits::Limits;
 use crate::program::Program;
-use crate::references::{Ordinary, Passage};
+use crate::references::{self, References};
 use crate::resolver::Resolver;
 
 /// Ticks of the engine's clock between two chances for others to run.
@@ -190,7 +190,13 @@ impl VatBuilder {
             .map_err(|error| StartError::Instantiate(format!("{error:#}")))?;
         store.data_mut().memory = instance.get_memory(&mut store, refcap_abi::MEMORY_EXPORT);
         for (endowment, grant) in program.endowments().iter().zip(&grants) {
-            let given = give(&mut store, &instance, endowment, grant.as_ref());
+            let given = give(
+                &mut store,
+                program.references(),
+                &instance,
+                endowment,
+                grant.as_ref(),
+            );
             within(wall_time, given).await??;
         }
         Ok(Vat {
@@ -244,6 +250,7 @@ impl VatBuilder {
 /// Hands over one endowment, or null for an optional one that was not granted.
 async fn give(
     store: &mut Store<VatState>,
+    way: References,
     instance: &Instance,
     endowment: &Endowment,
     grant: Option<&Capability>,
@@ -268,8 +275,7 @@ async fn give(
     let reference = match key {
         None => None,
         Some(key) => {
-            let context = wasmtime::AsContextMut::as_context_mut(&mut scope);
-            Some(Ordinary::mint(context, key).map_err(|error| not_taken(error.to_string()))?)
+            Some(references::mint(way, &mut scope, key).map_err(|error| not_taken(error.to_string()))?)
         }
     };
     let slot = take

@@ -17,6 +17,7 @@ use crate::capability::mailbox::{Mailbox, SocketPermit};
 use crate::capability::table::{CapTable, Entry, NoBirth};
 use crate::limits::{Limits, Meter};
 use crate::net::Permit;
+use crate::references::Cells;
 use crate::resolver::{Resolver, SystemResolver};
 
 /// Reads and writes that a guest may do in a row before it must wait once, so that others have their
@@ -28,6 +29,8 @@ const TURN: u32 = 64;
 pub(crate) struct VatState {
     pub(crate) table: CapTable,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// What is known of the references that are in use.
+    pub(crate) cells: Cells,
     pub(crate) limits: Limits,
     pub(crate) meter: Meter,
     /// The guest's memory, once it is instantiated. A cached handle costs 9 ns, a look-up by name 62.
@@ -62,6 +65,7 @@ impl VatState {
         VatState {
             table: CapTable::new(mailbox.clone(), bounds, limits.capabilities),
             mailbox,
+            cells: Cells::default(),
             meter: Meter::new(&limits),
             limits,
             memory: None,
@@ -75,9 +79,8 @@ impl VatState {
         }
     }
 
-    /// A state with nothing in it.
-    #[cfg(test)]
-    pub(crate) fn for_tests(limits: Limits) -> Self {
+    /// A state with nothing in it, for a store in which no guest runs.
+    pub(crate) fn blank(limits: Limits) -> Self {
         VatState::new(limits, super::stdio::World::default().build(), None)
     }
 

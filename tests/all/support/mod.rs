@@ -10,15 +10,30 @@ pub(crate) mod servers;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use refcap::{Authority, Capability, Policy, Program, Runtime, ambient_authority};
+use refcap::{Authority, Capability, Policy, Program, References, Runtime, ambient_authority};
 
 pub(crate) use alone::{is_alone, resident};
 pub(crate) use puppet::{ANSWERS, Puppet, puppet_source};
 
-/// The one engine of the test process.
+/// The one engine of the test process. `REFCAP_REFERENCES` says which way references take in it.
 pub(crate) fn engine() -> &'static Runtime {
     static ENGINE: OnceLock<Runtime> = OnceLock::new();
-    ENGINE.get_or_init(|| Runtime::new().expect("this machine runs wasmtime"))
+    ENGINE.get_or_init(|| {
+        let way = match std::env::var("REFCAP_REFERENCES").as_deref() {
+            Ok("ordinary") => References::Ordinary,
+            Ok("compared") => References::Compared,
+            Ok("fast") | Err(_) => References::Fast,
+            Ok(other) => panic!("REFCAP_REFERENCES is `{other}`: not fast, ordinary or compared"),
+        };
+        let engine = Runtime::builder().references(way).build();
+        let engine = engine.expect("this machine runs wasmtime");
+        assert_eq!(
+            engine.references(),
+            way,
+            "the engine fails the check of the fast way"
+        );
+        engine
+    })
 }
 
 /// A capability with these rules.

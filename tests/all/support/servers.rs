@@ -23,6 +23,26 @@ pub(crate) async fn echo() -> SocketAddr {
     address
 }
 
+/// A place on loopback where nobody is, and where the system puts nobody by itself: below the ports that it gives
+/// to those who do not ask for one.
+pub(crate) fn nobody() -> SocketAddr {
+    const FIRST: u16 = 20_000;
+    const PORTS: u16 = 10_000;
+    static TRIED: AtomicUsize = AtomicUsize::new(0);
+    // Processes that run at the same time begin at different places.
+    let begin = (std::process::id() as usize).wrapping_mul(137);
+    for _ in 0..PORTS {
+        let next = begin + TRIED.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + (next % usize::from(PORTS)) as u16));
+        let is_free =
+            std::net::TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok();
+        if is_free {
+            return address;
+        }
+    }
+    panic!("no port from {FIRST} on is free");
+}
+
 /// A server that accepts, hands the connections to the test, and never sends by itself.
 pub(crate) struct Silent {
     pub(crate) address: SocketAddr,
