@@ -90,6 +90,7 @@ pub const IMPORTS: &[Import] = &[
     suspending("net_resolve", &[Ref, I32, I32, I32, I32], 1),
     import("net_allows", &[Ref, I32, I32], 0),
     import("net_describe", &[Ref, I32, I32], 0),
+    import("net_flags", &[Ref], 0),
     // Name
     suspending("name_connect", &[Ref, I32], 1),
     import("name_describe", &[Ref, I32, I32], 0),

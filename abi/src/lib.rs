@@ -68,6 +68,11 @@ pub const EVENT_BYTES: usize = 8;
 /// connected, or writing to it tells why not.
 pub const NO_WAIT: i32 = -1;
 
+/// `net_flags`: others can be derived from the Net.
+pub const FLAG_DERIVABLE: i32 = 1;
+/// `net_flags`: the Net may be handed to another vat.
+pub const FLAG_TRANSFERABLE: i32 = 2;
+
 /// `socket_address`: the local end.
 pub const ADDRESS_LOCAL: i32 = 0;
 /// `socket_address`: the remote end.

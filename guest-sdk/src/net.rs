@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use refcap_abi::wire::encode_address;
-use refcap_abi::{ErrorCode, NO_WAIT};
+use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE, NO_WAIT};
 
 use crate::capability::{capability, sealed::Sealed};
 use crate::host::{self, Failure, Slot};
@@ -176,6 +176,23 @@ impl Net {
         let answer =
             host::net_allows(&self.slot, &question).map_err(|failure| Error::last(failure, "ask"))?;
         Ok(answer != 0)
+    }
+
+    /// Whether others can be derived from this capability: not if it was granted or limited with `no derive`.
+    pub fn is_derivable(&self) -> Result<bool> {
+        Ok(self.flags()? & FLAG_DERIVABLE != 0)
+    }
+
+    /// Whether this capability may be handed to another program: not if it was granted or limited with
+    /// `no hand-over`.
+    pub fn is_transferable(&self) -> Result<bool> {
+        Ok(self.flags()? & FLAG_TRANSFERABLE != 0)
+    }
+
+    fn flags(&self) -> Result<i32> {
+        let flags =
+            host::net_flags(&self.slot).map_err(|failure| Error::last(failure, "ask for the flags"))?;
+        Ok(flags.cast_signed())
     }
 
     /// What this capability allows, in the text form of rules.

@@ -82,6 +82,7 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_poller_remove(poller: u32, token: u32) -> i32;
     fn refcap_v1_stub_poller_wait(poller: u32, buffer: *mut u8, length: usize, timeout: u32) -> i32;
     fn refcap_v1_stub_net_allows(net: u32, query: *const u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_net_flags(net: u32) -> i32;
     fn refcap_v1_stub_net_describe(net: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_read(stream: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_write(stream: u32, data: *const u8, length: usize) -> i32;
@@ -329,6 +330,10 @@ pub(crate) fn net_allows(net: &Slot, query: &[u8]) -> Status {
 pub(crate) fn net_describe(net: &Slot, buffer: &mut [u8]) -> Status {
     // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
     checked(unsafe { refcap_v1_stub_net_describe(net.number()?, buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn net_flags(net: &Slot) -> Status {
+    checked(refcap_v1_stub_net_flags(net.number()?))
 }
 
 pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use refcap::{ErrorCode, StartError, Terms};
-use refcap_abi::{WAIT_READ, WAIT_WRITE};
+use refcap_abi::{FLAG_DERIVABLE, FLAG_TRANSFERABLE, WAIT_READ, WAIT_WRITE};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -363,6 +363,25 @@ async fn what_may_not_be_derived_can_still_be_used() {
     );
     guest.connect(2, 1, server.address).await.unwrap();
     assert!(net.limit(&Terms::new()).is_err());
+}
+
+#[tokio::test]
+async fn a_guest_can_ask_which_flags_were_set() {
+    for (terms, flags) in [
+        ("", FLAG_DERIVABLE | FLAG_TRANSFERABLE),
+        ("; no derive", FLAG_TRANSFERABLE),
+        ("; no hand-over", FLAG_DERIVABLE),
+        ("; no derive; no hand-over", 0),
+    ] {
+        let net = granted(&format!("connect tcp 127.0.0.1:*{terms}"));
+        let mut guest = Puppet::start(&net).await;
+        assert_eq!(guest.call("net_flags", &[1]).await, Ok(flags), "{terms}");
+    }
+    let net = net("connect tcp 127.0.0.1:1");
+    let mut guest = Puppet::start(&net).await;
+    guest.limit(2, 1, "no derive").await.unwrap();
+    assert_eq!(guest.call("net_flags", &[1]).await, Ok(3));
+    assert_eq!(guest.call("net_flags", &[2]).await, Ok(FLAG_TRANSFERABLE));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! since the program around it has all the authority of its process, and simpler than the real host in
 //! these points: a local end is checked once it is bound or connected, not before, and can't be chosen for a
 //! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
-//! lease; limits and labels have no effect; there is no audit log.
+//! lease; limits, flags and labels have no effect; there is no audit log.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use refcap_abi::wire::{decode_address, encode_address};
-use refcap_abi::{ADDRESS_LOCAL, ErrorCode, Kind, NO_WAIT, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE};
+use refcap_abi::{
+    ADDRESS_LOCAL, ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE, Kind, NO_WAIT, SHUTDOWN_BOTH, SHUTDOWN_READ,
+    SHUTDOWN_WRITE,
+};
 use refcap_authority::{
     Answers, Authority, DeriveError, Operation, Protocol, Query, Rules, TooComplex, Tuple,
 };
@@ -250,6 +253,11 @@ pub(crate) fn net_allows(net: &Slot, query: &[u8]) -> Status {
 
 pub(crate) fn net_describe(net: &Slot, buffer: &mut [u8]) -> Status {
     Ok(fill(buffer, net.net()?.0.to_string().as_bytes()))
+}
+
+pub(crate) fn net_flags(net: &Slot) -> Status {
+    net.net()?;
+    Ok((FLAG_DERIVABLE | FLAG_TRANSFERABLE).cast_unsigned())
 }
 
 pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {

@@ -2,7 +2,7 @@
 //!
 //! | import | file |
 //! |---|---|
-//! | `net_only`, `net_exactly`, `net_except`, `net_limit`, `net_revocable`, `net_allows`, `net_describe` | [`net`] |
+//! | `net_only`, `net_exactly`, `net_except`, `net_limit`, `net_revocable`, `net_allows`, `net_describe`, `net_flags` | [`net`] |
 //! | `net_connect`, `net_connect_from`, `net_listen`, `net_bind_udp`, `listener_accept` | [`open`] |
 //! | `net_resolve`, `name_*` | [`name`] |
 //! | `stream_*` | [`stream`] |
@@ -63,6 +63,7 @@ fn body(import: &Import) -> Body {
         "net_resolve" => Body::Later(|call| Box::pin(name::resolve(call))),
         "net_allows" => Body::Now(net::allows),
         "net_describe" => Body::Now(net::describe),
+        "net_flags" => Body::Now(net::flags),
         "stream_read" => Body::Now(stream::read),
         "stream_write" => Body::Now(stream::write),
         "stream_shutdown" => Body::Now(stream::shutdown),

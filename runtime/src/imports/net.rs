@@ -1,7 +1,7 @@
 //! What a guest can derive from a Net, and ask it. What it can do with one on the network is in
 //! [`open`](super::open).
 
-use refcap_abi::ErrorCode;
+use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{DeriveError, Query, Rules, Terms};
 
 use super::memory::{Span, copy_in};
@@ -172,4 +172,18 @@ pub(super) fn describe(call: &mut Call<'_>) -> Reply {
     let span = Span::new(call, call.int(0), call.int(1))?;
     let text = call.state().table.get(net)?.net()?.authority.to_string();
     Ok(Outcome::Done(span.answer(call, text.as_bytes())))
+}
+
+/// `net_flags(net) -> status`: what may be done with the Net itself?
+///
+/// - **Needs** a Net.
+/// - **Checks** nothing more.
+/// - **Returns** `FLAG_DERIVABLE` if others can be derived from it, and `FLAG_TRANSFERABLE` if it may be handed to
+///   another vat, added.
+/// - **Traps** never.
+pub(super) fn flags(call: &mut Call<'_>) -> Reply {
+    let rights = call.state().table.get(call.key(0)?)?.net()?;
+    let derivable = if rights.derivable { FLAG_DERIVABLE } else { 0 };
+    let transferable = if rights.transferable { FLAG_TRANSFERABLE } else { 0 };
+    Ok(Outcome::Done(derivable | transferable))
 }
