@@ -52,6 +52,17 @@ enum Link {
     Failed(Refusal),
 }
 
+impl Link {
+    /// The connection, which must be there.
+    fn open(&self) -> Result<&TcpStream, Refusal> {
+        match self {
+            Link::Open { stream, .. } => Ok(stream),
+            Link::Connecting { .. } => Err(ErrorCode::WouldBlock.into()),
+            Link::Failed(refusal) => Err(refusal.clone()),
+        }
+    }
+}
+
 /// A connection in the making. Its sockets are bound and checked before its first packet.
 pub(super) type Attempt = Pin<Box<dyn Future<Output = Result<TcpStream, Refusal>> + Send>>;
 
@@ -186,17 +197,44 @@ impl TcpDoor {
 
     /// Reads what has arrived, as far as the budget goes.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Refusal> {
-        let wanted = self.reserve(Direction::In, buffer.len())?;
-        let result = self.open(|stream| stream.try_read(&mut buffer[..wanted]));
-        self.settle_budget(Direction::In, wanted, &result);
-        result
+        self.move_bytes(Direction::In, buffer.len(), |stream, allowed| {
+            stream.try_read(&mut buffer[..allowed])
+        })
     }
 
     /// Writes what the kernel and the budget take.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> Result<usize, Refusal> {
-        let wanted = self.reserve(Direction::Out, bytes.len())?;
-        let result = self.open(|stream| stream.try_write(&bytes[..wanted]));
-        self.settle_budget(Direction::Out, wanted, &result);
+        self.move_bytes(Direction::Out, bytes.len(), |stream, allowed| {
+            stream.try_write(&bytes[..allowed])
+        })
+    }
+
+    /// Moves bytes one way, as many as the budget allows of those that are wanted. Under one latch from the
+    /// budget to the end, so that what is severed takes nothing from it.
+    fn move_bytes(
+        &self,
+        direction: Direction,
+        wanted: usize,
+        operation: impl FnOnce(&TcpStream, usize) -> io::Result<usize>,
+    ) -> Result<usize, Refusal> {
+        self.latch.with(|link| {
+            self.move_through(link, direction, wanted, |stream, allowed| {
+                operation(stream, allowed).map_err(|error| refusal(&error))
+            })
+        })?
+    }
+
+    /// The same for who has opened the latch.
+    fn move_through(
+        &self,
+        link: &Link,
+        direction: Direction,
+        wanted: usize,
+        operation: impl FnOnce(&TcpStream, usize) -> Result<usize, Refusal>,
+    ) -> Result<usize, Refusal> {
+        let allowed = self.reserve(direction, wanted)?;
+        let result = link.open().and_then(|stream| operation(stream, allowed));
+        self.settle_budget(direction, allowed, &result);
         result
     }
 
@@ -204,9 +242,6 @@ impl TcpDoor {
         let Some(account) = &self.account else {
             return Ok(wanted);
         };
-        if self.latch.is_severed() {
-            return Err(ErrorCode::Revoked.into());
-        }
         let reserved = account.reserve(direction, wanted as u64)?;
         // Not more than was wanted, which is a length in memory.
         Ok(usize::try_from(reserved).unwrap_or(wanted))
@@ -229,11 +264,8 @@ impl TcpDoor {
 
     /// Uses the connection, which must be there.
     fn open<R>(&self, use_it: impl FnOnce(&TcpStream) -> io::Result<R>) -> Result<R, Refusal> {
-        self.latch.with(|link| match link {
-            Link::Open { stream, .. } => use_it(stream).map_err(|error| refusal(&error)),
-            Link::Connecting { .. } => Err(ErrorCode::WouldBlock.into()),
-            Link::Failed(refusal) => Err(refusal.clone()),
-        })?
+        self.latch
+            .with(|link| use_it(link.open()?).map_err(|error| refusal(&error)))?
     }
 
     pub(crate) fn local_address(&self) -> Result<SocketAddr, Refusal> {
@@ -355,12 +387,16 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     async fn server() -> (TcpListener, TcpDoor) {
+        server_with(None).await
+    }
+
+    async fn server_with(account: Option<Arc<Account>>) -> (TcpListener, TcpDoor) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let remote = listener.local_addr().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         let attempt: Attempt =
             Box::pin(async move { socket.connect(remote).await.map_err(|error| refusal(&error)) });
-        let door = TcpDoor::connecting(remote.into(), None, attempt, LONG, Permit::for_tests());
+        let door = TcpDoor::connecting(remote.into(), None, attempt, LONG, Permit::for_tests(account));
         (listener, door)
     }
 
@@ -392,5 +428,24 @@ mod tests {
             ErrorCode::Revoked
         );
         assert_eq!(door.local_address().unwrap_err().code(), ErrorCode::Revoked);
+    }
+
+    // The budget is asked under the latch that severing takes the connection from: who is severed hears of that,
+    // and not of a budget that is none of its business any more, and others find the budget whole.
+    #[tokio::test]
+    async fn a_severed_stream_takes_nothing_from_a_budget() {
+        let terms = "limit in 4, out 4".parse().unwrap();
+        let account = Account::open(None, &terms).ok().flatten().unwrap();
+        let (_listener, door) = server_with(Some(account.clone())).await;
+        // While it is connecting it may be used later, and takes nothing now.
+        assert_eq!(door.try_write(b"12").unwrap_err().code(), ErrorCode::WouldBlock);
+        assert_eq!(account.usage().bytes_out, Some((0, 4)));
+        door.sever();
+        let held = account.reserve(Direction::Out, 4).unwrap();
+        assert_eq!(door.try_write(b"1").unwrap_err().code(), ErrorCode::Revoked);
+        account.settle(Direction::Out, held, held);
+        assert_eq!(door.try_write(b"1").unwrap_err().code(), ErrorCode::Revoked);
+        assert_eq!(door.try_read(&mut [0; 4]).unwrap_err().code(), ErrorCode::Revoked);
+        assert_eq!(account.usage().bytes_in, Some((0, 4)));
     }
 }

@@ -29,9 +29,9 @@ impl Permit {
     }
 
     #[cfg(test)]
-    pub(super) fn for_tests() -> Permit {
+    pub(super) fn for_tests(account: Option<Arc<Account>>) -> Permit {
         let mailbox = crate::capability::mailbox::Mailbox::new();
         let vat = SocketPermit::take(&mailbox, 1).expect("there is one");
-        Permit::new(vat, None, None)
+        Permit::new(vat, None, account)
     }
 }
