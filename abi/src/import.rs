@@ -99,6 +99,9 @@ pub const IMPORTS: &[Import] = &[
     // TcpStream
     import("stream_read", &[Ref, I32, I32], 0),
     import("stream_write", &[Ref, I32, I32], 0),
+    import("stream_read_vectored", &[Ref, I32, I32], 0),
+    import("stream_write_vectored", &[Ref, I32, I32], 0),
+    import("stream_copy", &[Ref, Ref, I32], 0),
     import("stream_shutdown", &[Ref, I32], 0),
     import("stream_no_delay", &[Ref, I32], 0),
     // UdpSocket

@@ -63,6 +63,13 @@ pub const READY_ENDED: i32 = 4;
 /// `poller_wait`: the bytes of one event: the token and what is ready, both as little-endian `u32`s.
 pub const EVENT_BYTES: usize = 8;
 
+/// `stream_read_vectored`, `stream_write_vectored`: the bytes of one piece of the list: a pointer and a
+/// length, both as little-endian `u32`s.
+pub const PIECE_BYTES: usize = 8;
+/// `stream_read_vectored`, `stream_write_vectored`: the most pieces that one call takes. A longer list is no
+/// error: what lies in the others is not moved.
+pub const MAX_PIECES: usize = 16;
+
 /// As the time limit of `net_connect`, `net_connect_from` and `name_connect`: return at once with a
 /// stream that is not connected yet. `socket_wait` or a poller tells when it can be written; then it is
 /// connected, or writing to it tells why not.

@@ -10,8 +10,9 @@
 )]
 
 use std::cell::{RefCell, UnsafeCell};
+use std::io::{IoSlice, IoSliceMut};
 
-use refcap_abi::ErrorCode;
+use refcap_abi::{ErrorCode, MAX_PIECES, PIECE_BYTES};
 
 use crate::host::{Failure, Status, checked};
 
@@ -86,6 +87,9 @@ unsafe extern "C" {
     fn refcap_v1_stub_net_describe(net: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_read(stream: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_write(stream: u32, data: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_stream_read_vectored(stream: u32, list: *const Piece, count: usize) -> i32;
+    fn refcap_v1_stub_stream_write_vectored(stream: u32, list: *const Piece, count: usize) -> i32;
+    safe fn refcap_v1_stub_stream_copy(from: u32, to: u32, most: u32) -> i32;
     safe fn refcap_v1_stub_socket_wait(stream: u32, until: i32, timeout: u32) -> i32;
     safe fn refcap_v1_stub_stream_shutdown(stream: u32, how: i32) -> i32;
     fn refcap_v1_stub_socket_address(stream: u32, end: i32, buffer: *mut u8, length: usize) -> i32;
@@ -344,6 +348,55 @@ pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {
 pub(crate) fn stream_write(stream: &Slot, data: &[u8]) -> Status {
     // SAFETY: the pointer and length are those of a slice, which the host only reads.
     checked(unsafe { refcap_v1_stub_stream_write(stream.number()?, data.as_ptr(), data.len()) })
+}
+
+pub(crate) fn stream_read_vectored(stream: &Slot, buffers: &mut [IoSliceMut<'_>]) -> Status {
+    let stream = stream.number()?;
+    let buffers = buffers
+        .iter_mut()
+        .map(|buffer| (buffer.as_mut_ptr().cast_const(), buffer.len()));
+    let (list, count) = pieces(buffers);
+    // SAFETY: the list has that many pieces at least, and each is a slice that is borrowed for writing, apart
+    // from the others and from the list.
+    checked(unsafe { refcap_v1_stub_stream_read_vectored(stream, list.as_ptr(), count) })
+}
+
+pub(crate) fn stream_write_vectored(stream: &Slot, data: &[IoSlice<'_>]) -> Status {
+    let stream = stream.number()?;
+    let (list, count) = pieces(data.iter().map(|piece| (piece.as_ptr(), piece.len())));
+    // SAFETY: the list has that many pieces at least, and each is a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_stream_write_vectored(stream, list.as_ptr(), count) })
+}
+
+/// One element of a list of pieces, as the host reads it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Piece {
+    pointer: *const u8,
+    length: usize,
+}
+
+const _: () = assert!(size_of::<Piece>() == PIECE_BYTES);
+
+/// The list of the first pieces that are not empty, and how many they are. If empty ones counted, the host
+/// would move nothing for a list that begins with many of them, which would look like the end of the stream.
+fn pieces(all: impl Iterator<Item = (*const u8, usize)>) -> ([Piece; MAX_PIECES], usize) {
+    const NONE: Piece = Piece {
+        pointer: std::ptr::null(),
+        length: 0,
+    };
+    let mut list = [NONE; MAX_PIECES];
+    let mut count = 0;
+    let not_empty = all.filter(|&(_, length)| length > 0);
+    for (place, (pointer, length)) in list.iter_mut().zip(not_empty) {
+        *place = Piece { pointer, length };
+        count += 1;
+    }
+    (list, count)
+}
+
+pub(crate) fn stream_copy(from: &Slot, to: &Slot, most: u32) -> Status {
+    checked(refcap_v1_stub_stream_copy(from.number()?, to.number()?, most))
 }
 
 pub(crate) fn socket_wait(stream: &Slot, until: i32, timeout: u32) -> Status {

@@ -2,7 +2,7 @@
 
 #![cfg(not(target_family = "wasm"))]
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream as StdStream};
 use std::thread;
 use std::time::Duration;
@@ -98,6 +98,91 @@ fn streams_read_and_write_and_end() {
     assert!(back == expected);
     echo.join().unwrap();
     assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+}
+
+#[test]
+fn several_pieces_are_written_and_read_at_once() {
+    let net = loopback();
+    let (mut stream, mut peer) = connected(&net);
+    let pieces = [&b"head"[..], b"", b", ", b"body"].map(IoSlice::new);
+    assert_eq!(stream.write_vectored(&pieces).unwrap(), 10);
+    let mut got = [0; 10];
+    peer.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"head, body");
+
+    peer.write_all(b"abcdef").unwrap();
+    let (mut first, mut second) = ([b'.'; 4], [b'.'; 4]);
+    let mut buffers = [&mut first[..], &mut [], &mut second].map(IoSliceMut::new);
+    // Waits for the first of them; loopback brings all that is written at once.
+    assert_eq!(stream.read_vectored(&mut buffers).unwrap(), 6);
+    assert_eq!((&first, &second), (b"abcd", b"ef.."));
+    let mut buffers = [IoSliceMut::new(&mut first)];
+    assert_eq!(
+        code(stream.try_read_vectored(&mut buffers)),
+        ErrorCode::WouldBlock
+    );
+    // Neither is the end of the stream.
+    assert_eq!(stream.read_vectored(&mut []).unwrap(), 0);
+    assert_eq!(stream.write_vectored(&[IoSlice::new(b"")]).unwrap(), 0);
+    // One call of the host takes no more than so many, and the empty ones are not among them.
+    let mut many = vec![IoSlice::new(b""); 100];
+    many.extend([IoSlice::new(b"x"); 30]);
+    assert_eq!(stream.try_write_vectored(&many).unwrap(), 16);
+    drop(peer);
+}
+
+#[test]
+fn streams_are_copied_into_each_other() {
+    let net = loopback();
+    let (from, mut near) = connected(&net);
+    let (to, mut far) = connected(&net);
+    assert_eq!(code(from.try_copy_to(&to, 10)), ErrorCode::WouldBlock);
+    assert_eq!(code(from.try_copy_to(&from, 10)), ErrorCode::BadArgument);
+    assert_eq!(code(from.copy_to(&from, 10)), ErrorCode::BadArgument);
+    assert_eq!(from.copy_to(&to, 0).unwrap(), 0);
+
+    near.write_all(b"0123456789").unwrap();
+    assert_eq!(from.copy_to(&to, 4).unwrap(), 4);
+    // What was not copied is still there.
+    let mut rest = [0; 3];
+    (&from).read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"456");
+    assert_eq!(from.try_copy_to(&to, usize::MAX).unwrap(), 3);
+    let mut got = [0; 7];
+    far.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"0123789");
+
+    // More than the buffers of the system hold, to somebody who is slow.
+    let sent: Vec<u8> = (0..8 << 20).map(|number: u32| (number % 251) as u8).collect();
+    let expected = sent.clone();
+    let sending = thread::spawn(move || near.write_all(&sent).unwrap());
+    let receiving = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).unwrap();
+        got
+    });
+    while from.copy_to(&to, usize::MAX).unwrap() > 0 {}
+    to.shutdown(Shutdown::Write).unwrap();
+    sending.join().unwrap();
+    assert!(receiving.join().unwrap() == expected);
+}
+
+#[test]
+fn a_copy_waits_no_longer_than_it_may_and_ends_with_either() {
+    let net = loopback();
+    let (lent, revoker) = net.revocable().unwrap();
+    let (from, mut near) = connected(&net);
+    let (to, _far) = connected(&lent);
+    from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(code(from.copy_to(&to, 10)), ErrorCode::TimedOut);
+    near.write_all(b"kept").unwrap();
+    revoker.revoke().unwrap();
+    assert_eq!(code(from.copy_to(&to, 10)), ErrorCode::Revoked);
+    assert_eq!(code(to.try_copy_to(&from, 10)), ErrorCode::Revoked);
+    let mut kept = [0; 4];
+    (&from).read_exact(&mut kept).unwrap();
+    assert_eq!(&kept, b"kept");
 }
 
 #[test]

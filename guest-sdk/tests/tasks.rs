@@ -4,14 +4,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
-use std::io::{Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use refcap_guest::task::{Async, block_on, connect, sleep, spawn, timeout, yield_now};
-use refcap_guest::{ErrorCode, testing};
+use refcap_guest::task::{Async, block_on, connect, copy, sleep, spawn, timeout, yield_now};
+use refcap_guest::{ErrorCode, TcpStream, testing};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -208,6 +208,81 @@ fn an_echo_server_serves_many_at_once() {
     })
     .unwrap();
     clients.join().unwrap();
+}
+
+/// A stream in a task, and its other end.
+async fn connected(net: &refcap_guest::Net) -> (Async<TcpStream>, StdStream) {
+    let server = StdListener::bind("127.0.0.1:0").unwrap();
+    let stream = connect(net, server.local_addr().unwrap()).await.unwrap();
+    (stream, server.accept().unwrap().0)
+}
+
+#[test]
+fn a_stream_is_copied_to_its_end_while_others_run() {
+    const LENGTH: usize = 8 << 20;
+    let net = testing::net("connect tcp 127.0.0.1:*");
+    block_on(async {
+        let (from, mut near) = connected(&net).await;
+        let (to, mut far) = connected(&net).await;
+        let ticks = Rc::new(Cell::new(0));
+        let ticking = spawn({
+            let ticks = ticks.clone();
+            async move {
+                loop {
+                    ticks.set(ticks.get() + 1);
+                    sleep(MS).await.unwrap();
+                }
+            }
+        });
+        let sent: Vec<u8> = (0..LENGTH).map(|number| (number % 251) as u8).collect();
+        let expected = sent.clone();
+        let sending = std::thread::spawn(move || {
+            near.write_all(&sent[..10]).unwrap();
+            // Nothing is there for a while, and then more than there is room for.
+            std::thread::sleep(30 * MS);
+            near.write_all(&sent[10..]).unwrap();
+        });
+        let receiving = std::thread::spawn(move || {
+            std::thread::sleep(100 * MS);
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).unwrap();
+            got
+        });
+        assert_eq!(copy(&from, &to).await, Ok(LENGTH as u64));
+        to.shutdown(Shutdown::Write).unwrap();
+        assert!(receiving.join().unwrap() == expected);
+        sending.join().unwrap();
+        assert!(ticks.get() > 10, "{}", ticks.get());
+        ticking.abort();
+        assert_eq!(
+            copy(&from, &from).await.unwrap_err().code(),
+            ErrorCode::BadArgument
+        );
+    })
+    .unwrap();
+}
+
+#[test]
+fn several_pieces_are_written_and_waited_for() {
+    let net = testing::net("connect tcp 127.0.0.1:*");
+    block_on(async {
+        let (stream, mut peer) = connected(&net).await;
+        let pieces = [&b"head, "[..], b"body"].map(IoSlice::new);
+        assert_eq!(stream.write_vectored(&pieces).await, Ok(10));
+        let echo = std::thread::spawn(move || {
+            let mut got = [0; 10];
+            peer.read_exact(&mut got).unwrap();
+            std::thread::sleep(30 * MS);
+            peer.write_all(&got).unwrap();
+            peer
+        });
+        let (mut head, mut body) = ([0; 6], [0; 6]);
+        let mut buffers = [&mut head[..], &mut body].map(IoSliceMut::new);
+        assert_eq!(stream.read_vectored(&mut buffers).await, Ok(10));
+        assert_eq!((&head, &body), (b"head, ", b"body\0\0"));
+        echo.join().unwrap();
+    })
+    .unwrap();
 }
 
 #[test]

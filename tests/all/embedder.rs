@@ -237,6 +237,41 @@ async fn tell_a_story() {
     }
 }
 
+// What goes from one stream to another passes no guest's memory, but it does not pass the log by.
+#[test]
+fn a_copy_is_in_the_log_as_a_read_of_one_and_a_write_of_the_other() {
+    let name = "embedder::a_copy_is_in_the_log_as_a_read_of_one_and_a_write_of_the_other";
+    if is_alone(name, &[]) {
+        block_on(copy_something());
+    }
+}
+
+async fn copy_something() {
+    let mut server = Silent::start().await;
+    let log = logged(async {
+        let grant = net("connect tcp 127.0.0.1:*");
+        let mut guest = Puppet::start(&grant).await;
+        guest.connect(2, 1, server.address).await.unwrap();
+        let (mut peer, _) = server.next().await;
+        guest.connect(3, 1, server.address).await.unwrap();
+        crate::support::servers::send(&mut peer, b"seven b").await;
+        soon(guest.call("socket_wait", &[2, refcap_abi::WAIT_READ, 0]))
+            .await
+            .unwrap();
+        assert_eq!(guest.call("stream_copy", &[2, 3, 100]).await, Ok(7));
+    })
+    .await;
+    let moves: Vec<serde_json::Value> = log
+        .iter()
+        .filter(|line| line.contains("\"bytes\":7"))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let operations: Vec<_> = moves.iter().map(|event| &event["operation"]).collect();
+    assert_eq!(operations, ["read", "write"], "{log:#?}");
+    // The streams were made in that order.
+    assert!(moves[0]["id"].as_u64() < moves[1]["id"].as_u64(), "{log:#?}");
+}
+
 // Found by reading: who came while a guest waited was turned away, and no event told of it.
 #[test]
 fn a_peer_that_is_turned_away_is_in_the_log_whatever_the_guest_does() {

@@ -449,6 +449,44 @@ async fn the_forwarder_joins_two_networks_and_has_no_third() {
     }
 }
 
+// Each side sends more than all buffers on the way hold, and reads nothing until nothing goes any more: both
+// directions fill up, wait for room, and go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_forwarder_loses_nothing_when_both_sides_are_slow() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const LENGTH: usize = 24 << 20;
+    /// Sends all, reads to the end, and says whether it got what it should.
+    async fn side(stream: tokio::net::TcpStream, sent: Vec<u8>, expected: Vec<u8>) -> bool {
+        let (mut from, mut to) = stream.into_split();
+        let sending = tokio::spawn(async move {
+            to.write_all(&sent).await.unwrap();
+            to.shutdown().await.unwrap();
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(!sending.is_finished(), "there is room for all of it");
+        let mut got = Vec::new();
+        from.read_to_end(&mut got).await.unwrap();
+        sending.await.unwrap();
+        got == expected
+    }
+    let pattern = |step: usize| -> Vec<u8> { (0..LENGTH).map(|n| (n * step % 251) as u8).collect() };
+    let mut server = Silent::start().await;
+    let target = server.address.to_string();
+    let inside = net("bind,listen tcp 127.0.0.1:0; accept tcp 127.0.0.1:*");
+    let outside = net(&format!("connect tcp {target}"));
+    let grants = [("inside", &inside), ("outside", &outside)];
+    let args = ["127.0.0.1:0", &target];
+    let (running, address) = start_listening("release", "forward", &grants, &args).await;
+    let client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (far, _) = server.next().await;
+    let (question, answer) = (pattern(1), pattern(7));
+    let far = tokio::spawn(side(far, answer.clone(), question.clone()));
+    assert!(soon(side(client, question, answer)).await);
+    assert!(soon(far).await.unwrap());
+    inside.revoke();
+    soon(running).await.unwrap();
+}
+
 /// A program that was started takes a moment until it listens.
 fn until_it_serves(address: SocketAddr) {
     let begun = std::time::Instant::now();

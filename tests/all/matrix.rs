@@ -44,12 +44,20 @@ fn checks(import: &str) -> Option<&'static [&'static str]> {
         "udp_connect" => &["connect udp"],
         "udp_send" => &["send udp"],
         "udp_receive" => &["receive udp"],
+        // Both ends of a connection were checked when it was made.
+        "stream_read"
+        | "stream_write"
+        | "stream_read_vectored"
+        | "stream_write_vectored"
+        | "stream_copy"
+        | "stream_shutdown"
+        | "stream_no_delay" => &[],
         // These make less of what there is, or ask, or use what was checked when it was made.
         "net_only" | "net_exactly" | "net_except" | "net_limit" | "net_revocable" | "net_allows"
-        | "net_describe" | "net_flags" | "name_describe" | "stream_read" | "stream_write"
-        | "stream_shutdown" | "stream_no_delay" | "udp_dropped" | "socket_wait" | "socket_address"
-        | "poller_new" | "poller_add" | "poller_remove" | "poller_wait" | "revoker_revoke" | "cap_kind"
-        | "cap_close" | "grant_take" | "error_message" | "time_now" | "report" => &[],
+        | "net_describe" | "net_flags" | "name_describe" | "udp_dropped" | "socket_wait"
+        | "socket_address" | "poller_new" | "poller_add" | "poller_remove" | "poller_wait"
+        | "revoker_revoke" | "cap_kind" | "cap_close" | "grant_take" | "error_message" | "time_now"
+        | "report" => &[],
         _ => return None,
     })
 }

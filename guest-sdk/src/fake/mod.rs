@@ -8,15 +8,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use refcap_abi::wire::{decode_address, encode_address};
 use refcap_abi::{
-    ADDRESS_LOCAL, ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE, Kind, NO_WAIT, SHUTDOWN_BOTH, SHUTDOWN_READ,
-    SHUTDOWN_WRITE,
+    ADDRESS_LOCAL, ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE, Kind, MAX_PIECES, NO_WAIT, SHUTDOWN_BOTH,
+    SHUTDOWN_READ, SHUTDOWN_WRITE,
 };
 use refcap_authority::{
     Answers, Authority, DeriveError, Operation, Protocol, Query, Rules, TooComplex, Tuple,
@@ -266,6 +266,45 @@ pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {
 
 pub(crate) fn stream_write(stream: &Slot, data: &[u8]) -> Status {
     stream.transferred(stream.stream()?.write(data))
+}
+
+pub(crate) fn stream_read_vectored(stream: &Slot, buffers: &mut [IoSliceMut<'_>]) -> Status {
+    let mut taken: Vec<_> = buffers
+        .iter_mut()
+        .filter(|buffer| !buffer.is_empty())
+        .take(MAX_PIECES)
+        .map(|buffer| IoSliceMut::new(buffer))
+        .collect();
+    stream.transferred(stream.stream()?.read_vectored(&mut taken))
+}
+
+pub(crate) fn stream_write_vectored(stream: &Slot, data: &[IoSlice<'_>]) -> Status {
+    let taken: Vec<_> = data
+        .iter()
+        .filter(|piece| !piece.is_empty())
+        .take(MAX_PIECES)
+        .copied()
+        .collect();
+    stream.transferred(stream.stream()?.write_vectored(&taken))
+}
+
+/// Takes what the other stream took, and leaves the rest where it is, as the real host does.
+pub(crate) fn stream_copy(from: &Slot, to: &Slot, most: u32) -> Status {
+    /// As much as the real host moves at once.
+    const CHUNK: usize = 64 << 10;
+    let (mut source, mut sink) = (from.stream()?, to.stream()?);
+    if std::ptr::eq(source, sink) {
+        let message = "a stream can't be copied to itself";
+        return Err(failed_with(ErrorCode::BadArgument, message.to_owned()));
+    }
+    let mut buffer = vec![0; CHUNK.min(most as usize)];
+    let arrived = from.transferred(source.peek(&mut buffer))?;
+    if arrived == 0 {
+        return Ok(0);
+    }
+    let taken = to.transferred(sink.write(&buffer[..arrived as usize]))?;
+    let consumed = source.read_exact(&mut buffer[..taken as usize]);
+    from.transferred(consumed.map(|()| taken as usize))
 }
 
 pub(crate) fn stream_shutdown(stream: &Slot, how: i32) -> Status {

@@ -31,5 +31,5 @@ mod socket;
 mod timer;
 
 pub use executor::{JoinHandle, block_on, spawn, yield_now};
-pub use socket::{Async, connect, connect_name};
+pub use socket::{Async, connect, connect_name, copy};
 pub use timer::{sleep, timeout};

@@ -1,6 +1,7 @@
 //! Sockets that a task waits for, and the others don't.
 
 use std::future::poll_fn;
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
@@ -147,6 +148,20 @@ impl Async<TcpStream> {
         Ok(())
     }
 
+    /// Waits until something has arrived, and reads it into several buffers, as
+    /// [`TcpStream::try_read_vectored`] does; 0 is the end of the stream.
+    pub async fn read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        self.until_done(true, |stream| stream.try_read_vectored(buffers))
+            .await
+    }
+
+    /// Waits until there is room, and writes what fits of several pieces, as
+    /// [`TcpStream::try_write_vectored`] does.
+    pub async fn write_vectored(&self, data: &[IoSlice<'_>]) -> Result<usize> {
+        self.until_done(false, |stream| stream.try_write_vectored(data))
+            .await
+    }
+
     /// Ends one direction or both, as [`TcpStream::shutdown`] does. It does not wait; what was written is with the
     /// host's system already.
     pub fn shutdown(&self, how: Shutdown) -> Result<()> {
@@ -175,6 +190,52 @@ impl Async<UdpSocket> {
     /// Waits for a datagram, as [`recv_from`](Async::recv_from) does.
     pub async fn recv(&self, buffer: &mut [u8]) -> Result<usize> {
         Ok(self.recv_from(buffer).await?.0)
+    }
+}
+
+/// Copies all that comes from one stream to another, while the other tasks run, until the first has ended. Returns
+/// how many bytes that were.
+///
+/// They are moved inside the host and don't pass through this program's memory. The other stream is not
+/// told that no more comes: that is [`shutdown`](Async::shutdown).
+///
+/// ```no_run
+/// use std::net::Shutdown;
+/// use refcap_guest::{Result, TcpStream, task};
+///
+/// /// One direction of a proxy.
+/// async fn forward(from: &task::Async<TcpStream>, to: &task::Async<TcpStream>) -> Result<u64> {
+///     let count = task::copy(from, to).await?;
+///     to.shutdown(Shutdown::Write)?;
+///     Ok(count)
+/// }
+/// ```
+///
+/// # Errors
+///
+/// As reading the one and writing the other. What was copied before stays copied; what was not is still there to
+/// be read. [`BadArgument`](ErrorCode::BadArgument) if they are the same.
+pub async fn copy(from: &Async<TcpStream>, to: &Async<TcpStream>) -> Result<u64> {
+    let mut count = 0;
+    let mut waits_for_room = false;
+    loop {
+        match from.socket.try_copy_to(&to.socket, usize::MAX) {
+            Ok(0) => return Ok(count),
+            Ok(moved) => {
+                count += moved as u64;
+                waits_for_room = false;
+            }
+            Err(error) if error.code() == ErrorCode::WouldBlock => {
+                // Mostly it is something to read that is missing. Where it is not, that wait is over at once, and
+                // the next attempt leads to the other one.
+                match waits_for_room {
+                    false => from.readable().await?,
+                    true => to.writable().await?,
+                }
+                waits_for_room = !waits_for_room;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The guest's linear memory, from the host's side.
 
-use refcap_abi::{ErrorCode, MEMORY_EXPORT};
+use std::ops::Range;
+
+use refcap_abi::{ErrorCode, MAX_PIECES, MEMORY_EXPORT, PIECE_BYTES};
 use wasmtime::Memory;
 
 use crate::references::Call;
@@ -42,6 +44,63 @@ impl Span {
         let fits = answer.len().min(bytes.len());
         bytes[..fits].copy_from_slice(&answer[..fits]);
         i32::try_from(answer.len()).unwrap_or(i32::MAX)
+    }
+}
+
+/// Several ranges of the guest's memory, checked: those that the pieces of a list name.
+pub(super) struct Spans {
+    memory: Memory,
+    /// Those that were not named are empty.
+    ranges: [Range<usize>; MAX_PIECES],
+}
+
+impl Spans {
+    /// The ranges that a list of so many pieces names: the first [`MAX_PIECES`] of them. The list may lie
+    /// in one of them, for it has been read when they are used.
+    pub(super) fn new(call: &mut Call<'_>, list: i32, count: i32) -> Result<Spans, ErrorCode> {
+        let count = count.cast_unsigned();
+        // The whole list must be there, not only what is taken of it.
+        let length = count
+            .checked_mul(PIECE_BYTES as u32)
+            .ok_or(ErrorCode::BadPointer)?;
+        let list = Span::new(call, list, length.cast_signed())?;
+        let (all, _) = list.memory.data_and_store_mut(call.caller());
+        let (pieces, _) = all[list.start..list.end].as_chunks::<PIECE_BYTES>();
+        let mut ranges = [const { 0..0 }; MAX_PIECES];
+        for (range, piece) in ranges.iter_mut().zip(pieces) {
+            let ([pointer, length], _) = piece.as_chunks::<4>() else {
+                return Err(ErrorCode::BadPointer);
+            };
+            let start = u32::from_le_bytes(*pointer) as usize;
+            let end = start
+                .checked_add(u32::from_le_bytes(*length) as usize)
+                .filter(|&end| end <= all.len())
+                .ok_or(ErrorCode::BadPointer)?;
+            // An empty piece has no place, so that it is in nobody's way.
+            if start < end {
+                *range = start..end;
+            }
+        }
+        Ok(Spans {
+            memory: list.memory,
+            ranges,
+        })
+    }
+
+    /// The pieces, to read. They may overlap.
+    pub(super) fn pieces<'a>(&self, call: &'a mut Call<'_>) -> [&'a [u8]; MAX_PIECES] {
+        let bytes = self.memory.data(call.caller());
+        // Checked in `new`, and memories never shrink.
+        std::array::from_fn(|index| &bytes[self.ranges[index].clone()])
+    }
+
+    /// The pieces, to fill. If two have bytes in common, it would be anybody's guess which of them counts:
+    /// `BadArgument`.
+    pub(super) fn buffers<'a>(&self, call: &'a mut Call<'_>) -> Result<[&'a mut [u8]; MAX_PIECES], Refusal> {
+        let bytes = self.memory.data_mut(call.caller());
+        bytes
+            .get_disjoint_mut(self.ranges.clone())
+            .map_err(|_| Refusal::new(ErrorCode::BadArgument, "two of the buffers overlap"))
     }
 }
 

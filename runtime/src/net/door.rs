@@ -2,20 +2,22 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use refcap_abi::ErrorCode;
+use refcap_abi::{ErrorCode, MAX_PIECES};
 use refcap_authority::{Authority, Family, Operation, Protocol, Query, Remote, Tuple};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::copy;
 use super::latch::{Ending, Latch};
 use super::permit::Permit;
+use super::pieces::{cut, total};
 use super::source::{Interest, Readiness, Source, wait};
 use crate::budget::{Account, Direction};
 use crate::capability::lineage::Sever;
@@ -209,6 +211,60 @@ impl TcpDoor {
         })
     }
 
+    /// Reads what has arrived into several buffers, as far as the budget goes.
+    pub(crate) fn try_read_vectored(
+        &self,
+        mut buffers: [&mut [u8]; MAX_PIECES],
+        most: usize,
+    ) -> Result<usize, Refusal> {
+        let wanted = total(&buffers).min(most);
+        self.move_bytes(Direction::In, wanted, |stream, allowed| {
+            let count = cut(&mut buffers, allowed, |buffer, length| {
+                *buffer = &mut std::mem::take(buffer)[..length];
+            });
+            stream.try_read_vectored(&mut buffers.map(IoSliceMut::new)[..count])
+        })
+    }
+
+    /// Writes what the kernel and the budget take of several pieces.
+    pub(crate) fn try_write_vectored(
+        &self,
+        mut pieces: [&[u8]; MAX_PIECES],
+        most: usize,
+    ) -> Result<usize, Refusal> {
+        let wanted = total(&pieces).min(most);
+        self.move_bytes(Direction::Out, wanted, |stream, allowed| {
+            let count = cut(&mut pieces, allowed, |piece, length| *piece = &piece[..length]);
+            stream.try_write_vectored(&pieces.map(IoSlice::new)[..count])
+        })
+    }
+
+    /// Moves up to `most` bytes that have arrived here into another connection, as far as its kernel buffer
+    /// and both budgets go. Of what was not taken nothing is lost: it has not been read.
+    ///
+    /// Both latches are held from the look at the bytes until they are gone from here. So when a revocation of
+    /// either connection has returned, no byte of this one goes to the other any more.
+    pub(crate) fn copy_to(&self, to: &TcpDoor, most: usize) -> Result<usize, Refusal> {
+        Latch::with_both(&self.latch, &to.latch, |from_link, to_link| {
+            copy::with_buffer(|buffer| {
+                let most = most.min(buffer.len());
+                self.move_through(from_link, Direction::In, most, |from, allowed| {
+                    let arrived =
+                        copy::peek(from, &mut buffer[..allowed]).map_err(|error| refusal(&error))?;
+                    if arrived == 0 {
+                        return Ok(0);
+                    }
+                    let written = to.move_through(to_link, Direction::Out, arrived, |to, allowed| {
+                        to.try_write(&buffer[..allowed]).map_err(|error| refusal(&error))
+                    });
+                    let taken = written.map_err(of_the_other)?;
+                    copy::consume(from, &mut buffer[..taken]).map_err(|error| refusal(&error))?;
+                    Ok(taken)
+                })
+            })
+        })?
+    }
+
     /// Moves bytes one way, as many as the budget allows of those that are wanted. Under one latch from the
     /// budget to the end, so that what is severed takes nothing from it.
     fn move_bytes(
@@ -353,6 +409,15 @@ impl fmt::Debug for Link {
     }
 }
 
+/// Says of a refusal that it is about the connection that is written.
+fn of_the_other(refusal: Refusal) -> Refusal {
+    match refusal.code() {
+        // Too common to pay for a message.
+        ErrorCode::WouldBlock => refusal,
+        code => Refusal::new(code, format_args!("the stream to be written: {refusal}")),
+    }
+}
+
 /// The error that a guest sees for one of the operating system's.
 pub(super) fn refusal(error: &io::Error) -> Refusal {
     use io::ErrorKind;
@@ -446,6 +511,10 @@ mod tests {
         account.settle(Direction::Out, held, held);
         assert_eq!(door.try_write(b"1").unwrap_err().code(), ErrorCode::Revoked);
         assert_eq!(door.try_read(&mut [0; 4]).unwrap_err().code(), ErrorCode::Revoked);
+        let (_other_listener, other) = server_with(Some(account.clone())).await;
+        for (from, to) in [(&door, &other), (&other, &door)] {
+            assert_eq!(from.copy_to(to, 4).unwrap_err().code(), ErrorCode::Revoked);
+        }
         assert_eq!(account.usage().bytes_in, Some((0, 4)));
     }
 }

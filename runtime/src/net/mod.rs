@@ -2,16 +2,19 @@
 //!
 //! Every use of a socket passes the object that was made when the socket was made: [`door`] for a
 //! connection, [`listener`], [`udp`], and [`name`] for what a name was resolved to. [`latch`] is what they
-//! have in common: it can end at any moment. [`connect`] and [`bind`] settle both ends before the first
-//! packet; [`source`] waits for one socket, [`poll_set`] for many. Nothing here knows wasm.
+//! have in common: it can end at any moment. [`copy`] moves bytes between two connections, [`pieces`] cuts
+//! lists of buffers to a budget. [`connect`] and [`bind`] settle both ends before the first packet; [`source`]
+//! waits for one socket, [`poll_set`] for many. Nothing here knows wasm.
 
 mod bind;
 pub(crate) mod connect;
+mod copy;
 mod door;
 mod latch;
 mod listener;
 mod name;
 mod permit;
+mod pieces;
 mod poll_set;
 mod source;
 mod udp;

@@ -1,9 +1,9 @@
 //! What the probes do: everything that the SDK offers, without arguments or output, so that it runs on
 //! every target. The capabilities pass through this crate, as they would through any library.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 
-use refcap_guest::{Error, ErrorCode, Net, grants};
+use refcap_guest::{Error, ErrorCode, Net, TcpStream, grants};
 
 /// Tries the SDK against an echo server, whose address is all that `net` allows. Where `more` is there,
 /// it panics, to show how a panic is reported.
@@ -35,6 +35,10 @@ pub fn probe(net: Net, more: Option<Net>) -> Result<(), String> {
     let (lent, revoker) = copy.revocable().map_err(text)?;
     let mut stream = lent.connect(server).map_err(text)?;
     echo(&mut stream, 100_000).map_err(|error| error.to_string())?;
+    vectored(&mut stream).map_err(|error| error.to_string())?;
+    let mut other = lent.connect(server).map_err(text)?;
+    copied(&mut stream, &mut other).map_err(|error| error.to_string())?;
+    drop(other);
     check(revoker.revoke().map_err(text)? == 2, "the Net and its stream")?;
     let cut = stream
         .write_all(b"more")
@@ -70,6 +74,48 @@ fn echo(stream: &mut (impl Read + Write), count: usize) -> std::io::Result<()> {
         assert_eq!(block, &back[..block.len()]);
     }
     Ok(())
+}
+
+/// Sends several pieces at once and gets them back into several buffers: more than one call takes, some of them
+/// empty.
+fn vectored(stream: &mut TcpStream) -> std::io::Result<()> {
+    let words: Vec<String> = (0..20).map(|number| format!("word {number}, ")).collect();
+    let mut pieces: Vec<IoSlice<'_>> = (0..17).map(|_| IoSlice::new(&[])).collect();
+    pieces.extend(words.iter().map(|word| IoSlice::new(word.as_bytes())));
+    let sent = stream.write_vectored(&pieces)?;
+    assert_eq!(sent, words[..16].concat().len());
+    let mut got = String::new();
+    while got.len() < sent {
+        let (mut first, mut second) = ([0; 10], vec![0; sent]);
+        let mut buffers = [&mut [][..], &mut first, &mut [], &mut second].map(IoSliceMut::new);
+        let length = stream.read_vectored(&mut buffers)?;
+        let bytes = [&first[..], &second].concat();
+        got += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    assert_eq!(got, words[..16].concat());
+    assert_eq!(stream.read_vectored(&mut [IoSliceMut::new(&mut [])])?, 0);
+    Ok(())
+}
+
+/// What comes back on one stream goes to the other one, and comes back there.
+fn copied(stream: &mut TcpStream, other: &mut TcpStream) -> Result<(), Error> {
+    let itself = stream.copy_to(stream, 10).map_err(|error| error.code());
+    assert_eq!(itself, Err(ErrorCode::BadArgument));
+    assert_eq!(stream.copy_to(other, 0)?, 0);
+    let text = b"by way of another";
+    stream.write_all(text).map_err(to_error)?;
+    let mut moved = 0;
+    while moved < text.len() {
+        moved += stream.copy_to(other, 5)?;
+    }
+    let mut back = [0; 17];
+    other.read_exact(&mut back).map_err(to_error)?;
+    assert_eq!(&back, text);
+    Ok(())
+}
+
+fn to_error(error: std::io::Error) -> Error {
+    Error::from_io(&error).expect("the host said it").clone()
 }
 
 fn text(error: Error) -> String {
