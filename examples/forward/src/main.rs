@@ -68,28 +68,20 @@ async fn forward(near: Async<TcpStream>, outside: &Net, target: SocketAddr) -> R
     there.and(back.await?)
 }
 
-/// Copies one direction to its end. When that fails, it ends the other direction too, which might wait for ever
+/// Copies one direction to its end, and says so to the other side. When that fails, it ends the other direction too, which might wait for ever
 /// for somebody who is still there.
 async fn copy(from: Rc<Async<TcpStream>>, to: Rc<Async<TcpStream>>) -> Result<()> {
-    let copied = copy_all(&from, &to).await;
+    // Inside the host: what the two say to each other is none of this program's business.
+    let copied = match task::copy(&from, &to).await {
+        Ok(_) => to.shutdown(Shutdown::Write),
+        Err(error) => Err(error),
+    };
     if copied.is_err() {
         // One of them is gone, and says so.
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
     copied
-}
-
-/// Copies to the end of one direction, and says so to the other side.
-async fn copy_all(from: &Async<TcpStream>, to: &Async<TcpStream>) -> Result<()> {
-    let mut buffer = [0; 8192];
-    loop {
-        match from.read(&mut buffer).await? {
-            0 => break,
-            length => to.write_all(&buffer[..length]).await?,
-        }
-    }
-    to.shutdown(Shutdown::Write)
 }
 
 #[cfg(test)]
