@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
-use refcap_authority::{Authority, DnsName, Operation, Protocol, Remote, Rules, Tuple};
+use refcap_authority::{Answers, Authority, DnsName, Operation, Protocol, Remote, Request, Rules, Tuple};
 
 const SIZES: [u32; 4] = [1, 10, 1_000, 100_000];
 /// Tuples that are asked about in turn: enough that their answers are not in the branch predictor.
@@ -136,10 +136,40 @@ fn report(policies: &[Policy]) -> bool {
         })
     });
     let small = Rules::parse("connect tcp 10.0.0.0/8:443").unwrap();
-    row("only, one rule", false, &|policy| {
+    row("only, sets at once", false, &|policy| {
         median(25, || {
-            black_box(policy.authority.only(black_box(&small)).unwrap());
+            let small = Authority::from_rules(black_box(&small)).unwrap();
+            black_box(policy.authority.intersect(&small).unwrap());
         })
+    });
+    row("only, one rule", false, &|policy| {
+        each(|| policy.authority.only(black_box(&small)).unwrap())
+    });
+    let answers = Answers::standard();
+    for (what, text) in REQUESTS {
+        let bytes = Rules::parse(text).unwrap().encode();
+        row(&format!("derive, {what}"), false, &|policy| {
+            each(|| {
+                let request = Request::decode(black_box(&bytes)).unwrap();
+                (
+                    policy.authority.only_request(&request),
+                    answers.only_request(&request),
+                )
+            })
+        });
+    }
+    row("derive, three in a row", false, &|policy| {
+        let request = Request::from(small.clone());
+        each(|| {
+            let child = policy.authority.only_request(black_box(&request)).unwrap();
+            let grandchild = child.only_request(black_box(&request)).unwrap();
+            grandchild.only_request(black_box(&request)).unwrap()
+        })
+    });
+    row("contains, by a bound", true, &|policy| {
+        let everywhere = Rules::parse("connect tcp *:*").unwrap();
+        let child = policy.authority.only(&everywhere).unwrap();
+        per_tuple(&policy.hits, |tuple| child.contains(tuple))
     });
     row("print, whole", false, &|policy| {
         median(if policy.size > 10_000 { 3 } else { 25 }, || {
@@ -149,6 +179,26 @@ fn report(policies: &[Policy]) -> bool {
         })
     });
     fast_enough
+}
+
+/// Requests as those who derive at run time have them. What is measured is all of it: reading the bytes,
+/// deriving authority and answers, and dropping both.
+const REQUESTS: [(&str, &str); 5] = [
+    ("prefix", "connect tcp 10.0.0.0/8:443"),
+    ("one address", "connect tcp 10.1.2.3:443"),
+    ("any host", "connect,send tcp,udp *:*"),
+    ("name", "connect tcp api.example.com:443,8443"),
+    ("inbound", "bind,listen,accept tcp 10.0.0.1:8080"),
+];
+
+/// The median over many rounds of the time of one of many runs.
+fn each<T>(mut run: impl FnMut() -> T) -> f64 {
+    const RUNS: u32 = 1000;
+    median(51, || {
+        for _ in 0..RUNS {
+            black_box(run());
+        }
+    }) / f64::from(RUNS)
 }
 
 /// The median over many rounds of the time for one tuple.

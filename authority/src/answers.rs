@@ -8,6 +8,7 @@ use crate::authority::{Authority, judged_too};
 use crate::class::Class;
 use crate::derive::DeriveError;
 use crate::region::TooComplex;
+use crate::request::Request;
 use crate::rules::{End, Exception, Host, Rule, Rules};
 use crate::sets::{OperationSet, PortSet, ProtocolSet};
 use crate::tuple::{Direction, Operation, Protocol, Remote, Tuple};
@@ -91,6 +92,15 @@ impl Answers {
         .without(&rules.exceptions)
     }
 
+    /// [`Answers::only`] for a request that was read before. A simple one says nothing about answers, so that
+    /// all that are here stay.
+    pub fn only_request(&self, request: &Request) -> Result<Answers, TooComplex> {
+        match request.simple() {
+            Some(_) => Ok(self.clone()),
+            None => self.only(&request.rules()),
+        }
+    }
+
     /// Attenuates as [`only`](Answers::only) does, or fails with [`DeriveError::Answers`] if the hosts of
     /// `names to` that no exception takes away are not all here.
     pub fn exactly(&self, rules: &Rules) -> Result<Answers, DeriveError> {
@@ -107,9 +117,22 @@ impl Answers {
         }
     }
 
+    /// [`Answers::exactly`] for a request that was read before.
+    pub fn exactly_request(&self, request: &Request) -> Result<Answers, DeriveError> {
+        match request.simple() {
+            Some(_) => Ok(self.clone()),
+            None => self.exactly(&request.rules()),
+        }
+    }
+
     /// Attenuates: everything here but the addresses that the rules allow.
     pub fn except(&self, what: &Rules) -> Result<Answers, TooComplex> {
         Ok(Answers(self.0.except(what)?))
+    }
+
+    /// [`Answers::except`] for a request that was read before. It costs as much.
+    pub fn except_request(&self, what: &Request) -> Result<Answers, TooComplex> {
+        self.except(&what.rules())
     }
 
     /// Whether everything here is in the other.

@@ -2,19 +2,21 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::address::{IpRange, embedded};
+use crate::bound::Bound;
 use crate::build;
 use crate::derive::DeriveError;
 use crate::explain::Explanation;
+use crate::form::{Form, Narrowed, Sets, nothing, slot};
 use crate::query::Query;
 use crate::region::{
-    Budget, Compound, Hosts, LocalSet, MAX_CELLS, Op, Region, RemotePorts, TooComplex, TupleSet, combine,
-    is_subset,
+    Budget, Compound, LocalSet, MAX_CELLS, Op, Region, RemotePorts, TooComplex, combine, is_subset,
 };
+use crate::request::Request;
 use crate::rules::Rules;
-use crate::tuple::{Operation, Protocol, Remote, Tuple};
+use crate::tuple::{Direction, Operation, Protocol, Remote, Tuple};
 
 /// What may be done with the network: a set of [`Tuple`]s.
 ///
@@ -33,29 +35,7 @@ use crate::tuple::{Operation, Protocol, Remote, Tuple};
 /// ```
 #[derive(Clone)]
 pub struct Authority {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    sets: Sets,
-    /// The printable form, made when it is first asked for.
-    printed: OnceLock<Rules>,
-    /// The number of cells, counted when it is first asked for.
-    cells: OnceLock<usize>,
-}
-
-/// One set for each operation and protocol, at the place that [`slot`] says.
-pub(crate) type Sets = [Arc<TupleSet>; 12];
-
-/// Where in [`Sets`] an operation and a protocol have their set.
-pub(crate) fn slot(operation: Operation, protocol: Protocol) -> usize {
-    operation as usize * 2 + protocol as usize
-}
-
-/// Twelve times the empty set.
-pub(crate) fn nothing() -> Sets {
-    let empty = Arc::new(Hosts::empty());
-    std::array::from_fn(|_| empty.clone())
+    pub(crate) form: Form,
 }
 
 impl Authority {
@@ -141,11 +121,15 @@ impl Authority {
                 self.contains_parts(query.operation, query.protocol, local, remote)
             }
             (None, Some(remote)) => {
-                let ports = self.inner.sets[slot(query.operation, query.protocol)].at(remote);
-                !ports.at(&remote.port()).is_empty()
+                let (operation, protocol) = (query.operation, query.protocol);
+                self.towards(operation, protocol, std::slice::from_ref(remote))
+                    .is_some_and(|sets| {
+                        let ports = sets[slot(operation, protocol)].at(remote);
+                        !ports.at(&remote.port()).is_empty()
+                    })
             }
             (local, None) => {
-                let set = &self.inner.sets[slot(query.operation, query.protocol)];
+                let set = &self.sets()[slot(query.operation, query.protocol)];
                 let mut seen = HashSet::new();
                 set.values().any(|ports| {
                     // Most steps share a few values: look at each of those once.
@@ -157,7 +141,7 @@ impl Authority {
 
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
-        self.inner.sets.iter().all(|set| set.is_empty())
+        self.sets().iter().all(|set| set.is_empty())
     }
 
     /// Whether everything in this set is in the other.
@@ -165,11 +149,7 @@ impl Authority {
     /// The time is bounded by the product of the two sizes, and near their sum for all but contrived sets;
     /// [`Authority::exactly`] has a limit, for requests that nobody vouches for.
     pub fn is_subset(&self, of: &Authority) -> bool {
-        self.inner
-            .sets
-            .iter()
-            .zip(&of.inner.sets)
-            .all(|(a, b)| is_subset(a, b))
+        self.sets().iter().zip(of.sets()).all(|(a, b)| is_subset(a, b))
     }
 
     /// What is in either set.
@@ -192,8 +172,24 @@ impl Authority {
     /// Attenuates: what the request asks for, as far as it is allowed.
     ///
     /// This is an intersection. A field that the request leaves out is as here, never wider.
+    ///
+    /// A request of one simple rule costs one small allocation, however large this authority is: what is in
+    /// both is then told from the two of them, and the set is only made when something needs it, such as
+    /// printing or comparing. Until then the child keeps this authority's memory. Which requests are simple
+    /// says [`Request`], whose binary form spares what making [`Rules`] costs.
     pub fn only(&self, request: &Rules) -> Result<Authority, TooComplex> {
-        self.intersect(&Authority::from_rules(request)?)
+        match Bound::of(request) {
+            Some(bound) => self.within(&bound),
+            None => self.intersect(&Authority::from_rules(request)?),
+        }
+    }
+
+    /// [`Authority::only`] for a request that was read before.
+    pub fn only_request(&self, request: &Request) -> Result<Authority, TooComplex> {
+        match request.simple() {
+            Some(bound) => self.within(bound),
+            None => self.only(&request.rules()),
+        }
     }
 
     /// Attenuates: exactly what the request asks for, or an error that says what of it is not allowed.
@@ -206,9 +202,19 @@ impl Authority {
         Err(DeriveError::not_subset(self, request, &missing))
     }
 
+    /// [`Authority::exactly`] for a request that was read before. It costs as much.
+    pub fn exactly_request(&self, request: &Request) -> Result<Authority, DeriveError> {
+        self.exactly(&request.rules())
+    }
+
     /// Attenuates: everything here but what the rules stand for.
     pub fn except(&self, what: &Rules) -> Result<Authority, TooComplex> {
         self.subtract(&Authority::from_rules(what)?)
+    }
+
+    /// [`Authority::except`] for a request that was read before. It costs as much.
+    pub fn except_request(&self, what: &Request) -> Result<Authority, TooComplex> {
+        self.except(&what.rules())
     }
 
     /// Rules that stand for exactly this set, as short as this crate knows to make them. Equal sets give
@@ -239,30 +245,46 @@ impl Authority {
 
     /// The size of the representation, in steps; steps that are shared count once. At most [`MAX_CELLS`].
     pub fn cells(&self) -> usize {
-        *self.inner.cells.get_or_init(|| {
-            let mut seen = HashSet::new();
-            self.inner.sets.iter().map(|set| set.cells(&mut seen)).sum()
-        })
+        self.form.whole().cells()
     }
 
     /// Whether anything may be done with the host of that remote end, at any port.
     pub(crate) fn has_host(&self, remote: &Remote) -> bool {
-        self.inner.sets.iter().any(|set| !set.at(remote).is_empty())
+        self.sets().iter().any(|set| !set.at(remote).is_empty())
     }
 
     pub(crate) fn printed(&self) -> &Rules {
-        self.inner
-            .printed
-            .get_or_init(|| crate::text::print::rules(&self.inner.sets))
+        self.form.whole().printed()
     }
 
     fn from_sets(sets: Sets) -> Authority {
-        Authority {
-            inner: Arc::new(Inner {
-                sets,
-                printed: OnceLock::new(),
-                cells: OnceLock::new(),
+        Authority { form: Form::of(sets) }
+    }
+
+    fn sets(&self) -> &Sets {
+        &self.form.whole().sets
+    }
+
+    /// What is here and in the bound.
+    #[inline]
+    fn within(&self, bound: &Bound) -> Result<Authority, TooComplex> {
+        match Narrowed::of(self, bound) {
+            Some(narrowed) => Ok(Authority {
+                form: Form::Narrowed(narrowed),
             }),
+            None => self.within_by_sets(bound),
+        }
+    }
+
+    #[cold]
+    fn within_by_sets(&self, bound: &Bound) -> Result<Authority, TooComplex> {
+        // Where there are too many bounds in a row, the sets of those before are a new beginning.
+        self.form.whole();
+        match Narrowed::of(self, bound) {
+            Some(narrowed) => Ok(Authority {
+                form: Form::Narrowed(narrowed),
+            }),
+            None => self.intersect(&Authority::from_rules(&bound.to_rules())?),
         }
     }
 
@@ -277,14 +299,19 @@ impl Authority {
         Ok(self)
     }
 
-    fn combine(&self, other: &Authority, op: Op, budget: &mut Budget) -> Result<Authority, TooComplex> {
+    pub(crate) fn combine(
+        &self,
+        other: &Authority,
+        op: Op,
+        budget: &mut Budget,
+    ) -> Result<Authority, TooComplex> {
+        let (ours, theirs) = (self.sets(), other.sets());
         let mut sets = nothing();
         for at in 0..sets.len() {
-            let (a, b) = (&self.inner.sets[at], &other.inner.sets[at]);
+            let (a, b) = (&ours[at], &theirs[at]);
             // Many operations and protocols have one set in common, and so should their results.
-            let before = (0..at).find(|&before| {
-                Arc::ptr_eq(a, &self.inner.sets[before]) && Arc::ptr_eq(b, &other.inner.sets[before])
-            });
+            let before =
+                (0..at).find(|&before| Arc::ptr_eq(a, &ours[before]) && Arc::ptr_eq(b, &theirs[before]));
             sets[at] = match before {
                 Some(before) => sets[before].clone(),
                 None => combine(a, b, op, budget)?,
@@ -293,6 +320,7 @@ impl Authority {
         Ok(Authority::from_sets(sets))
     }
 
+    #[inline]
     fn contains_parts(
         &self,
         operation: Operation,
@@ -300,16 +328,63 @@ impl Authority {
         local: SocketAddr,
         remote: &Remote,
     ) -> bool {
-        let ports = self.inner.sets[slot(operation, protocol)].at(remote);
-        *ports.at(&remote.port()).at(local.ip()).at(&local.port())
+        match &self.form {
+            Form::Whole(whole) => whole.contains(operation, protocol, local, remote),
+            Form::Narrowed(_) => self.contains_by_bounds(operation, protocol, local, remote),
+        }
+    }
+
+    #[inline(never)]
+    fn contains_by_bounds(
+        &self,
+        operation: Operation,
+        protocol: Protocol,
+        local: SocketAddr,
+        remote: &Remote,
+    ) -> bool {
+        let mut authority = self;
+        loop {
+            match authority.form.now() {
+                Ok(whole) => return whole.contains(operation, protocol, local, remote),
+                Err(narrowed) if narrowed.bound.contains(operation, protocol, local, remote) => {
+                    authority = &narrowed.parent;
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Sets that have the same local ends towards these remote ends as this authority; `None` if there are
+    /// none at all towards one of them.
+    fn towards(&self, operation: Operation, protocol: Protocol, remotes: &[Remote]) -> Option<&Sets> {
+        if operation.direction() == Direction::Inbound {
+            return Some(self.sets());
+        }
+        let mut authority = self;
+        loop {
+            match authority.form.now() {
+                Ok(whole) => return Some(&whole.sets),
+                // Of outbound operations a bound says nothing about local ends.
+                Err(narrowed) => {
+                    let mut remotes = remotes.iter();
+                    if !remotes.all(|remote| narrowed.bound.reaches(operation, protocol, remote)) {
+                        return None;
+                    }
+                    authority = &narrowed.parent;
+                }
+            }
+        }
     }
 
     /// The local ends towards a canonical remote end. Where the intersection is too complex to represent,
     /// which takes two embedded addresses with huge lists of ports each, there are none.
     fn locals(&self, operation: Operation, protocol: Protocol, remote: &Remote) -> Arc<LocalSet> {
-        let set = &self.inner.sets[slot(operation, protocol)];
-        let remotes = std::iter::once(remote.clone()).chain(judged_too(remote));
-        build::locals_towards(set, remotes).unwrap_or_else(|TooComplex| Region::empty())
+        let remotes: Vec<Remote> = std::iter::once(remote.clone())
+            .chain(judged_too(remote))
+            .collect();
+        self.towards(operation, protocol, &remotes)
+            .and_then(|sets| build::locals_towards(&sets[slot(operation, protocol)], remotes).ok())
+            .unwrap_or_else(Region::empty)
     }
 }
 
@@ -341,7 +416,13 @@ impl Default for Authority {
 
 impl PartialEq for Authority {
     fn eq(&self, other: &Authority) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner) || self.inner.sets == other.inner.sets
+        match (&self.form, &other.form) {
+            (Form::Narrowed(one), Form::Narrowed(other)) if Arc::ptr_eq(one, other) => true,
+            _ => {
+                let (one, other) = (self.form.whole(), other.form.whole());
+                Arc::ptr_eq(one, other) || one.sets == other.sets
+            }
+        }
     }
 }
 

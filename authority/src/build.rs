@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::authority::{Sets, slot};
+use crate::form::{Sets, slot};
 use crate::name::NameKey;
 use crate::region::{
     Addresses, Budget, Compound, HostSet, Hosts, LocalSet, Op, PortSteps, Region, RemotePorts, Steps,
@@ -175,7 +175,7 @@ fn union(parts: &[Part<'_>], budget: &mut Budget) -> Result<Sets, TooComplex> {
     }
     // Operations and protocols to which the same parts apply share their set.
     let mut made: HashMap<(bool, Vec<usize>), Arc<TupleSet>> = HashMap::new();
-    let mut sets = crate::authority::nothing();
+    let mut sets = crate::form::nothing();
     for operation in Operation::ALL {
         for protocol in Protocol::ALL {
             let slot = slot(operation, protocol);

@@ -111,6 +111,10 @@
 //! is. The representation has one form for each set, whatever rules it came from: equality compares it, and
 //! [`Authority::to_rules`] prints it. Look-ups are a binary search or an index on each level.
 //!
+//! A child that a simple request derives ([`Request`] says which are simple) is represented by its parent and
+//! the request, and asked so. Its set is made when something needs it, and no more than eight such requests
+//! follow one another before one is. Nobody can tell, but for the time that it takes.
+//!
 //! Whatever makes a set has a budget and fails with [`TooComplex`] beyond it, however contrived the rules:
 //! no authority is larger than [`MAX_CELLS`].
 //!
@@ -122,15 +126,20 @@ mod address;
 mod answers;
 mod authority;
 mod binary;
+mod bound;
+mod bound_host;
 mod build;
 mod builder;
 mod class;
 mod derive;
 mod explain;
+mod extents;
+mod form;
 mod name;
 mod policy;
 mod query;
 mod region;
+mod request;
 mod rules;
 #[cfg(feature = "serde")]
 mod serial;
@@ -151,6 +160,7 @@ pub use name::{DnsName, NameError};
 pub use policy::Policy;
 pub use query::Query;
 pub use region::{MAX_CELLS, TooComplex};
+pub use request::Request;
 pub use rules::{End, Exception, Host, Rule, RuleError, Rules};
 #[cfg(feature = "serde")]
 pub use serial::Structured;

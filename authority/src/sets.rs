@@ -28,14 +28,24 @@ impl OperationSet {
 
     /// The direction that all of them have; `None` when there are none or they differ.
     pub fn direction(self) -> Option<Direction> {
-        let first = self.iter().next()?.direction();
-        self.iter()
-            .all(|operation| operation.direction() == first)
-            .then_some(first)
+        let outbound = self.0 & OperationSet::OUTBOUND != 0;
+        let inbound = self.0 & !OperationSet::OUTBOUND != 0;
+        match (outbound, inbound) {
+            (true, false) => Some(Direction::Outbound),
+            (false, true) => Some(Direction::Inbound),
+            (true, true) | (false, false) => None,
+        }
     }
+
+    const OUTBOUND: u8 = 1 << Operation::Connect as u8 | 1 << Operation::Send as u8;
 
     pub(crate) fn bits(self) -> u8 {
         self.0
+    }
+
+    /// The set of these [`bits`](OperationSet::bits); `None` if no set has them.
+    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
+        (bits >> Operation::ALL.len() == 0).then_some(OperationSet(bits))
     }
 }
 
@@ -85,6 +95,11 @@ impl ProtocolSet {
 
     pub(crate) fn bits(self) -> u8 {
         self.0
+    }
+
+    /// The set of these [`bits`](ProtocolSet::bits); `None` if no set has them.
+    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
+        (bits >> Protocol::ALL.len() == 0).then_some(ProtocolSet(bits))
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::index::{Buckets, Lookup, NameTree};
-use super::{Budget, Compound, Op, Region, Steps, TooComplex};
+use super::{Budget, Compound, Extent, Op, Region, Seen, Steps, TooComplex};
 use crate::address::{IpRange, MAPPED_END, MAPPED_FIRST};
 use crate::name::NameKey;
 use crate::tuple::Remote;
@@ -207,6 +207,10 @@ impl<V: Region> Compound for Addresses<V> {
     fn cells(&self, seen: &mut HashSet<usize>) -> usize {
         self.v4.cells(seen) + self.v6.cells(seen)
     }
+
+    fn extent(&self, seen: &mut Seen) -> Extent {
+        self.v4.extent(seen).beside(self.v6.extent(seen))
+    }
 }
 
 /// A function of remote hosts: addresses and names.
@@ -272,5 +276,9 @@ impl<V: Region> Compound for Hosts<V> {
 
     fn cells(&self, seen: &mut HashSet<usize>) -> usize {
         self.addresses.cells(seen) + self.names.cells(seen)
+    }
+
+    fn extent(&self, seen: &mut Seen) -> Extent {
+        self.addresses.extent(seen).beside(self.names.extent(seen))
     }
 }

@@ -5,6 +5,7 @@
 //! field is an ordered space and every condition on it an interval, union, intersection and difference
 //! are exact, and two sets are equal exactly if their normal forms are.
 
+mod extent;
 mod index;
 mod levels;
 mod products;
@@ -14,6 +15,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub(crate) use extent::{Extent, Seen};
 pub(crate) use levels::{Addresses, HostSet, Hosts, LocalSet, PortSteps, RemotePorts, TupleSet, push_range};
 pub(crate) use products::{Product, products, spans};
 pub(crate) use steps::Steps;
@@ -23,7 +25,7 @@ pub(crate) use steps::Steps;
 pub const MAX_CELLS: usize = 2_000_000;
 
 /// The work that every operation may do, however small its operands: a few hundredths of a second.
-const FREE_WORK: usize = 1_000_000;
+pub(crate) const FREE_WORK: usize = 1_000_000;
 
 /// The set cannot be represented within [`MAX_CELLS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +63,12 @@ impl Budget {
         Budget(usize::MAX)
     }
 
+    /// That much work and no more.
+    #[cfg(test)]
+    pub(crate) fn exactly(work: usize) -> Budget {
+        Budget(work)
+    }
+
     pub(crate) fn spend(&mut self, cells: usize) -> Result<(), TooComplex> {
         self.0 = self.0.checked_sub(cells).ok_or(TooComplex)?;
         Ok(())
@@ -83,6 +91,8 @@ pub(crate) trait Region: Clone + Eq + Debug {
     fn is_subset_inner(&self, of: &Self) -> bool;
     /// The number of cells that are not in `seen` yet.
     fn cells(&self, seen: &mut HashSet<usize>) -> usize;
+    /// The size when nothing is shared.
+    fn extent(&self, seen: &mut Seen) -> Extent;
 }
 
 /// Applies an operation. Where one side decides the result by itself, the result shares that side.
@@ -147,6 +157,10 @@ impl Region for bool {
     fn cells(&self, _: &mut HashSet<usize>) -> usize {
         0
     }
+
+    fn extent(&self, _: &mut Seen) -> Extent {
+        Extent::default()
+    }
 }
 
 /// A set that is large enough to be shared.
@@ -161,6 +175,7 @@ pub(crate) trait Compound: Eq + Debug {
         Self: Sized;
     fn is_subset(&self, of: &Self) -> bool;
     fn cells(&self, seen: &mut HashSet<usize>) -> usize;
+    fn extent(&self, seen: &mut Seen) -> Extent;
 }
 
 impl<C: Compound> Region for Arc<C> {
@@ -202,5 +217,14 @@ impl<C: Compound> Region for Arc<C> {
         } else {
             0
         }
+    }
+
+    fn extent(&self, seen: &mut Seen) -> Extent {
+        if let Some(extent) = seen.get(&self.identity()) {
+            return *extent;
+        }
+        let extent = C::extent(self, seen);
+        seen.insert(self.identity(), extent);
+        extent
     }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::index::{Index, THRESHOLD};
 use super::levels::Key;
-use super::{Budget, Compound, Op, Region, TooComplex, combine, is_subset};
+use super::{Budget, Compound, Extent, Op, Region, Seen, TooComplex, combine, is_subset};
 
 /// A step function in normal form: `vals[i]` holds from `keys[i - 1]` up to before `keys[i]`, the first
 /// value from the bottom of the space, the last one to its top. No two neighbours are equal.
@@ -349,6 +349,14 @@ impl<K: Key, V: Region> Compound for Steps<K, V> {
 
     fn cells(&self, seen: &mut HashSet<usize>) -> usize {
         self.vals.len() + self.vals.iter().map(|value| value.cells(seen)).sum::<usize>()
+    }
+
+    fn extent(&self, seen: &mut Seen) -> Extent {
+        let mut below = Extent::default();
+        for value in self.vals.iter().filter(|value| !value.is_empty()) {
+            below += value.extent(seen);
+        }
+        below.under(self.vals.len())
     }
 }
 

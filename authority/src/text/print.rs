@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::pieces::{self, AddressSet, Piece, apply};
-use crate::authority::{Sets, slot};
+use crate::form::{Sets, slot};
 use crate::region::{Compound, Op, Product, products};
 use crate::rules::{End, Exception, Host, Rule, Rules};
 use crate::sets::{OperationSet, PortSet, ProtocolSet};

@@ -3,6 +3,7 @@
 mod answers;
 mod attacks;
 mod classes;
+mod derived;
 mod errors;
 mod forms;
 mod model;

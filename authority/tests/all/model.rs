@@ -419,6 +419,18 @@ fn rule() -> impl Strategy<Value = MRule> {
     )
 }
 
+/// A rule of operations, protocols and a destination, as most requests are.
+pub(crate) fn simple_rules() -> impl Strategy<Value = MRules> {
+    rule().prop_map(|rule| MRules {
+        rules: vec![MRule {
+            from: None,
+            without: vec![],
+            ..rule
+        }],
+        exceptions: vec![],
+    })
+}
+
 fn exception() -> impl Strategy<Value = MException> {
     prop_oneof![
         2 => (remotes(), prop::option::of(ports())).prop_map(|(host, ports)| MException::End(host, ports)),

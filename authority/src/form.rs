@@ -1,0 +1,180 @@
+//! The forms that an authority has: its sets, or a parent and a bound of which the sets are made when
+//! something needs them.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::authority::Authority;
+use crate::bound::Bound;
+use crate::build;
+use crate::extents::Extents;
+use crate::region::{Budget, Compound, Hosts, MAX_CELLS, Op, Region, TooComplex, TupleSet};
+use crate::rules::Rules;
+use crate::tuple::{Operation, Protocol, Remote};
+
+/// One set for each operation and protocol, at the place that [`slot`] says.
+pub(crate) type Sets = [Arc<TupleSet>; 12];
+
+/// Where in [`Sets`] an operation and a protocol have their set.
+pub(crate) fn slot(operation: Operation, protocol: Protocol) -> usize {
+    operation as usize * 2 + protocol as usize
+}
+
+/// Twelve times the empty set.
+pub(crate) fn nothing() -> Sets {
+    let empty = Arc::new(Hosts::empty());
+    std::array::from_fn(|_| empty.clone())
+}
+
+#[derive(Clone)]
+pub(crate) enum Form {
+    Whole(Arc<Whole>),
+    Narrowed(Arc<Narrowed>),
+}
+
+/// Sets, and what is found out about them when it is first asked for.
+pub(crate) struct Whole {
+    pub(crate) sets: Sets,
+    printed: OnceLock<Rules>,
+    cells: OnceLock<usize>,
+    extents: OnceLock<Extents>,
+}
+
+/// What is in a parent and in a bound.
+///
+/// It is made where the intersection of their sets cannot fail, so that it may wait: see [`Extents::fit`].
+/// Deriving costs one allocation then, whatever the parent's size.
+pub(crate) struct Narrowed {
+    pub(crate) parent: Authority,
+    pub(crate) bound: Bound,
+    /// How many bounds there are in a row, this one counted.
+    links: u8,
+    /// The sets, when something has asked for them.
+    whole: OnceLock<Arc<Whole>>,
+}
+
+/// How many bounds may follow one another without sets between them. Questions look at each of them, and so
+/// does dropping, one inside of the other.
+const MAX_LINKS: u8 = 8;
+
+impl Form {
+    pub(crate) fn of(sets: Sets) -> Form {
+        Form::Whole(Arc::new(Whole {
+            sets,
+            printed: OnceLock::new(),
+            cells: OnceLock::new(),
+            extents: OnceLock::new(),
+        }))
+    }
+
+    /// The sets, made now if they are not yet.
+    pub(crate) fn whole(&self) -> &Arc<Whole> {
+        match self {
+            Form::Whole(whole) => whole,
+            Form::Narrowed(narrowed) => narrowed.whole.get_or_init(|| narrowed.make()),
+        }
+    }
+
+    /// The sets, or else a parent and a bound. The sets are as quick to ask, and once there the quicker.
+    pub(crate) fn now(&self) -> Result<&Arc<Whole>, &Narrowed> {
+        match self {
+            Form::Whole(whole) => Ok(whole),
+            Form::Narrowed(narrowed) => narrowed.whole.get().ok_or(narrowed),
+        }
+    }
+
+    /// The sets that a row of bounds begins with.
+    #[inline]
+    fn beginning(&self) -> &Whole {
+        let mut form = self;
+        loop {
+            match form {
+                Form::Whole(whole) => return whole,
+                Form::Narrowed(narrowed) => form = &narrowed.parent.form,
+            }
+        }
+    }
+
+    /// The bounds behind those sets, the last one first.
+    pub(crate) fn bounds(&self) -> impl Iterator<Item = &Bound> {
+        let mut form = self;
+        std::iter::from_fn(move || match form {
+            Form::Whole(_) => None,
+            Form::Narrowed(narrowed) => {
+                form = &narrowed.parent.form;
+                Some(&narrowed.bound)
+            }
+        })
+    }
+}
+
+impl Whole {
+    #[inline]
+    pub(crate) fn contains(
+        &self,
+        operation: Operation,
+        protocol: Protocol,
+        local: SocketAddr,
+        remote: &Remote,
+    ) -> bool {
+        let ports = self.sets[slot(operation, protocol)].at(remote);
+        *ports.at(&remote.port()).at(local.ip()).at(&local.port())
+    }
+
+    pub(crate) fn printed(&self) -> &Rules {
+        self.printed.get_or_init(|| crate::text::print::rules(&self.sets))
+    }
+
+    pub(crate) fn cells(&self) -> usize {
+        *self.cells.get_or_init(|| {
+            let mut seen = HashSet::new();
+            self.sets.iter().map(|set| set.cells(&mut seen)).sum()
+        })
+    }
+
+    #[inline]
+    fn extents(&self) -> &Extents {
+        self.extents
+            .get_or_init(|| Extents::of(&self.sets, self.cells(), MAX_LINKS))
+    }
+}
+
+impl Narrowed {
+    /// The parent within the bound; `None` where making that must not wait, because it could fail or because
+    /// there are too many before it.
+    #[inline]
+    pub(crate) fn of(parent: &Authority, bound: &Bound) -> Option<Arc<Narrowed>> {
+        let (form, before) = match &parent.form {
+            Form::Whole(whole) => (Form::Whole(whole.clone()), 0),
+            Form::Narrowed(narrowed) => match narrowed.whole.get() {
+                // Whoever has sets is a beginning: what it came from may go.
+                Some(whole) => (Form::Whole(whole.clone()), 0),
+                None => (parent.form.clone(), narrowed.links),
+            },
+        };
+        let links = before + 1;
+        if links > MAX_LINKS || !form.beginning().extents().fit(links, &form, bound) {
+            return None;
+        }
+        Some(Arc::new(Narrowed {
+            parent: Authority { form },
+            bound: *bound,
+            links,
+            whole: OnceLock::new(),
+        }))
+    }
+
+    /// The sets, by the same steps as if they had been made when this was derived. That they can be made was
+    /// found out then, so nothing is counted here; if they cannot, nothing is the sure answer.
+    fn make(&self) -> Arc<Whole> {
+        let rules = self.bound.to_rules();
+        let made = build::rules(&rules.rules, &mut Budget::building(rules.pieces())).and_then(|sets| {
+            let bound = Authority { form: Form::of(sets) };
+            self.parent
+                .combine(&bound, Op::Intersect, &mut Budget::combining(MAX_CELLS))
+        });
+        let made = made.unwrap_or_else(|TooComplex| Authority::nothing());
+        made.form.whole().clone()
+    }
+}
