@@ -173,10 +173,11 @@ impl Authority {
     ///
     /// This is an intersection. A field that the request leaves out is as here, never wider.
     ///
-    /// A request of one simple rule costs one small allocation, however large this authority is: what is in
-    /// both is then told from the two of them, and the set is only made when something needs it, such as
-    /// printing or comparing. Until then the child keeps this authority's memory. Which requests are simple
-    /// says [`Request`], whose binary form spares what making [`Rules`] costs.
+    /// A request of one simple rule costs one small allocation: what is in both is then told from the two of
+    /// them, and the set is only made when something needs it, such as printing or comparing. The child keeps
+    /// this authority's memory. The first child costs a look over the set, and where this authority is so large
+    /// that the result might be [`TooComplex`], the set is made at once. Which requests are simple says
+    /// [`Request`], whose binary form spares what making [`Rules`] costs.
     pub fn only(&self, request: &Rules) -> Result<Authority, TooComplex> {
         match Bound::of(request) {
             Some(bound) => self.within(&bound),

@@ -1,5 +1,7 @@
 //! Whether an intersection with a simple bound can fail, told without making it.
 
+use std::collections::HashSet;
+
 use crate::bound::{Bound, Boundaries};
 use crate::form::{Form, Sets, slot};
 use crate::region::{Extent, FREE_WORK, MAX_CELLS, Region, Seen};
@@ -10,6 +12,8 @@ pub(crate) struct Extents {
     outbound: Extent,
     inbound: Extent,
     cells: usize,
+    /// The cells of local ends among them, for outbound operations.
+    local_cells: usize,
     /// How many bounds fit, whatever they are, if the last of them is outbound, and if it is inbound.
     sure: [u8; 2],
 }
@@ -66,6 +70,7 @@ impl Extents {
             outbound,
             inbound,
             cells,
+            local_cells: local_cells(sets),
             sure: [0, 0],
         };
         for direction in [Direction::Outbound, Direction::Inbound] {
@@ -125,13 +130,24 @@ impl Extents {
         let towards = local_steps.saturating_mul(30 * u64::from(addresses.longest));
         self.size(row).is_some_and(|size| {
             size <= work
-                && size + self.cells as u64 + CELLS_OF_BOUNDS <= most
+                && size + self.shared(row.direction) <= most
                 && (row.direction == Direction::Inbound || towards <= FREE_WORK as u64)
         })
     }
 
+    /// The most cells that a result may have beside those that its [`size`](Extents::size) has, because it
+    /// shares them with the sets or a bound.
+    fn shared(&self, direction: Direction) -> u64 {
+        let cells = match direction {
+            // Its hosts and ports count as often as they have a place, shared or not.
+            Direction::Outbound => self.local_cells,
+            Direction::Inbound => self.cells,
+        };
+        cells as u64 + CELLS_OF_BOUNDS
+    }
+
     /// The most that the intersection with the last bound of the row costs, and the most cells that its result
-    /// has which neither the sets nor the bounds have; `None` if that is more than [`MAX_CELLS`].
+    /// has on the levels that are walked over; `None` if that is more than [`MAX_CELLS`].
     ///
     /// These are the steps that the sets have on each level, nothing shared, with every boundary of every bound
     /// added to every function:
@@ -170,6 +186,29 @@ impl Extents {
         }
         Some(size)
     }
+}
+
+/// The cells of local ends in sets of outbound operations. What is empty counts with them: it has a place
+/// where nothing is.
+fn local_cells(sets: &Sets) -> usize {
+    let outbound = Operation::ALL
+        .into_iter()
+        .filter(|operation| operation.direction() == Direction::Outbound)
+        .flat_map(|operation| Protocol::ALL.map(|protocol| &sets[slot(operation, protocol)]));
+    let (mut of_ports, mut seen) = (HashSet::new(), HashSet::new());
+    let mut cells = 0;
+    for set in outbound {
+        let addresses = set.addresses.v4.values().iter().chain(set.addresses.v6.values());
+        for ports in addresses.chain(set.names.values()) {
+            if ports.is_empty() {
+                cells += ports.cells(&mut seen);
+            } else if of_ports.insert(ports.identity()) {
+                let locals = ports.values().iter();
+                cells += locals.map(|locals| locals.cells(&mut seen)).sum::<usize>();
+            }
+        }
+    }
+    cells
 }
 
 #[cfg(test)]
@@ -248,7 +287,7 @@ mod tests {
                 let after = before.combine(&sets[by], Op::Intersect, &mut Budget::exactly(size as usize));
                 let after =
                     after.unwrap_or_else(|_| panic!("{size} is too little for {before} in {:?}", bounds[by]));
-                assert!(after.cells() as u64 <= size + extents.cells as u64 + CELLS_OF_BOUNDS);
+                assert!(after.cells() as u64 <= size + extents.shared(row.direction));
                 after
             };
             for a in 0..bounds.len() {

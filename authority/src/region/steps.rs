@@ -113,6 +113,11 @@ impl<K: Key, V: Region> Steps<K, V> {
         })
     }
 
+    /// The value of every step, empty ones too.
+    pub(crate) fn values(&self) -> &[V] {
+        &self.vals
+    }
+
     /// The intervals on which there is anything at all; neighbours with different values stay apart.
     pub(crate) fn intervals(&self) -> impl Iterator<Item = Interval<K>> {
         self.steps().map(|(interval, _)| interval)
