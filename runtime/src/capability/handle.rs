@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use refcap_abi::Kind;
-use refcap_authority::{Authority, DeriveError as AuthorityError, Policy, Rules, Terms, TooComplex};
+use refcap_authority::{Authority, DeriveError as AuthorityError, Policy, Request, Rules, Terms, TooComplex};
 use thiserror::Error;
 
 use super::id::{CapId, Key};
@@ -172,8 +172,9 @@ impl Capability {
     ///
     /// [`DeriveError`]: this capability is revoked, or the result is too complex.
     pub fn only(&self, rules: &Rules) -> Result<Capability, DeriveError> {
+        let request = Request::from(rules.clone());
         self.derive(&Terms::new(), |rights| {
-            Ok(rights.only(rules).map_err(AuthorityError::from)?)
+            Ok(rights.only(&request).map_err(AuthorityError::from)?)
         })
     }
 
@@ -184,7 +185,8 @@ impl Capability {
     /// [`DeriveError`]: as for [`only`](Capability::only), and when the rules ask for more than this
     /// capability allows; the error names the rule and the field.
     pub fn exactly(&self, rules: &Rules) -> Result<Capability, DeriveError> {
-        self.derive(&Terms::new(), |rights| Ok(rights.exactly(rules)?))
+        let request = Request::from(rules.clone());
+        self.derive(&Terms::new(), |rights| Ok(rights.exactly(&request)?))
     }
 
     /// Derives a capability to the same things on further terms: budgets, which draw on this one's, a lease,

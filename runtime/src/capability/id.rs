@@ -2,26 +2,28 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use slotmap::{SlotMap, new_key_type};
+use slotmap::{Key as _, KeyData, SlotMap, new_key_type};
 
 /// The number of one capability: unique in this process, never used again.
 ///
 /// It is what the audit log and [`Capability`](crate::Capability) name a capability by. At a billion
 /// capabilities a second the numbers last 584 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CapId(u64);
+pub struct CapId(NonZeroU64);
 
 impl CapId {
     pub(crate) fn next() -> CapId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        CapId(NEXT.fetch_add(1, Ordering::Relaxed))
+        // Begins at one, and does not come round.
+        CapId(NonZeroU64::new(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(NonZeroU64::MAX))
     }
 
     /// The number.
     pub fn get(self) -> u64 {
-        self.0
+        self.0.get()
     }
 }
 
@@ -41,7 +43,9 @@ new_key_type! {
 /// A key that never names another entry than the one that it was made for: the place where to look, and
 /// the capability that must be there. `T` says whose key it is.
 pub(crate) struct Key<T> {
-    slot: Slot,
+    /// The [`Slot`], as the one number that slotmap gives for it: a key that is read as it was written is
+    /// passed on at once, and one that is read in other parts is waited for.
+    slot: u64,
     id: CapId,
     of: PhantomData<fn() -> T>,
 }
@@ -49,7 +53,7 @@ pub(crate) struct Key<T> {
 impl<T> Key<T> {
     fn new(slot: Slot, id: CapId) -> Self {
         Key {
-            slot,
+            slot: slot.data().as_ffi(),
             id,
             of: PhantomData,
         }
@@ -58,6 +62,10 @@ impl<T> Key<T> {
     /// A key that names nothing, in no register, and differs from every other.
     pub(crate) fn to_nothing() -> Self {
         Key::new(Slot::default(), CapId::next())
+    }
+
+    fn slot(self) -> Slot {
+        KeyData::from_ffi(self.slot).into()
     }
 
     pub(crate) fn id(self) -> CapId {
@@ -84,7 +92,7 @@ impl<T> Eq for Key<T> {}
 
 impl<T> fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {:?}", self.id, self.slot)
+        write!(f, "{} at {:?}", self.id, self.slot())
     }
 }
 
@@ -108,15 +116,16 @@ impl<T> Register<T> {
         Key::new(slot, id)
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        match self.entries.get(key.slot) {
+        match self.entries.get(key.slot()) {
             Some((id, entry)) if *id == key.id => Some(entry),
             _ => None,
         }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        match self.entries.get_mut(key.slot) {
+        match self.entries.get_mut(key.slot()) {
             Some((id, entry)) if *id == key.id => Some(entry),
             _ => None,
         }
@@ -124,7 +133,7 @@ impl<T> Register<T> {
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
         self.get(key)?;
-        let (_, entry) = self.entries.remove(key.slot)?;
+        let (_, entry) = self.entries.remove(key.slot())?;
         if self.entries.is_empty() && self.entries.capacity() > KEEP {
             // A slot map never shrinks. Starting anew would make old keys valid again, were it not for
             // the id that each of them carries.
@@ -167,7 +176,7 @@ mod tests {
         let mut register = Register::default();
         let dead = CapId::next();
         let live = register.insert(CapId::next(), 'b');
-        let wrapped = Key::new(live.slot, dead);
+        let wrapped = Key::new(live.slot(), dead);
         assert_eq!(register.get(wrapped), None);
         assert_eq!(register.get_mut(wrapped), None);
         assert_eq!(register.remove(wrapped), None);

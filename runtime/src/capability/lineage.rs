@@ -69,7 +69,7 @@ pub(crate) enum Holder<'a> {
     Host,
     /// A vat; the closure puts the capability into its table and runs with the lineage locked, so that
     /// nothing can happen to the node before the vat's entry exists.
-    Vat(&'a Arc<Mailbox>, Box<dyn FnOnce(Key<Node>) -> Key<Entry> + 'a>),
+    Vat(&'a Arc<Mailbox>, &'a mut dyn FnMut(Key<Node>) -> Key<Entry>),
 }
 
 /// How far a lineage may grow at one place.
@@ -160,11 +160,12 @@ impl Tree {
     /// A new tree, and its first capability, held by the embedder.
     pub(crate) fn plant(birth: Birth) -> (Arc<Tree>, Key<Node>) {
         let tree = Arc::new(Tree::default());
-        let mut node = node(&birth, None, 0);
+        let (id, lease) = (birth.id, birth.lease);
+        let mut node = node(birth, None, 0);
         node.host_holds = true;
         let mut nodes = lock(&tree.nodes);
-        let key = nodes.insert(birth.id, node);
-        tree.begin_lease(&mut nodes, key, birth.lease);
+        let key = nodes.insert(id, node);
+        tree.begin_lease(&mut nodes, key, lease);
         drop(nodes);
         (tree, key)
     }
@@ -200,18 +201,21 @@ impl Tree {
         if let Some(target) = birth.target {
             nodes.get_mut(target).ok_or(Barren::Revoked)?.revokers += 1;
         }
-        let key = nodes.insert(birth.id, node(&birth, Some(parent), depth));
+        let (id, lease) = (birth.id, birth.lease);
+        let mut node = node(birth, Some(parent), depth);
+        if let Holder::Vat(mailbox, _) = &holder {
+            mailbox.count_capability();
+            node.owner = Some(Arc::clone(mailbox));
+        } else {
+            node.host_holds = true;
+        }
+        let key = nodes.insert(id, node);
         link(&mut nodes, parent, key);
-        self.begin_lease(&mut nodes, key, birth.lease);
-        if let Some(node) = nodes.get_mut(key) {
-            match holder {
-                Holder::Host => node.host_holds = true,
-                Holder::Vat(mailbox, place) => {
-                    mailbox.count_capability();
-                    node.owner = Some(mailbox.clone());
-                    node.entry = Some(place(key));
-                }
-            }
+        if lease.is_some() {
+            self.begin_lease(&mut nodes, key, lease);
+        }
+        if let (Holder::Vat(_, place), Some(node)) = (holder, nodes.get_mut(key)) {
+            node.entry = Some(place(key));
         }
         Ok(key)
     }
@@ -378,7 +382,7 @@ impl Fallen {
     }
 }
 
-fn node(birth: &Birth, parent: Option<Key<Node>>, depth: u32) -> Node {
+fn node(birth: Birth, parent: Option<Key<Node>>, depth: u32) -> Node {
     Node {
         parent,
         first_child: None,
@@ -387,8 +391,8 @@ fn node(birth: &Birth, parent: Option<Key<Node>>, depth: u32) -> Node {
         children: 0,
         depth,
         kind: birth.kind,
-        label: birth.label.clone(),
-        rights: birth.rights.clone(),
+        label: birth.label,
+        rights: birth.rights,
         narrowings: 0,
         lease: None,
         recipient: None,
@@ -397,7 +401,7 @@ fn node(birth: &Birth, parent: Option<Key<Node>>, depth: u32) -> Node {
         host_holds: false,
         target: birth.target,
         revokers: 0,
-        socket: birth.socket.clone(),
+        socket: birth.socket,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use refcap_authority::{Answers, Authority, DeriveError, Policy, Rules, Terms, TooComplex};
+use refcap_authority::{Answers, Authority, DeriveError, Policy, Request, Terms, TooComplex};
 
 use crate::budget::Account;
 
@@ -54,27 +54,33 @@ impl Rights {
         Ok(rights.limit(&policy.terms)?)
     }
 
-    pub(crate) fn only(&self, rules: &Rules) -> Result<Rights, TooComplex> {
+    pub(crate) fn only(&self, request: &Request) -> Result<Rights, TooComplex> {
         Ok(Rights {
-            authority: self.authority.only(rules)?,
-            answers: self.answers.only(rules)?,
-            ..self.clone()
+            authority: self.authority.only_request(request)?,
+            answers: self.answers.only_request(request)?,
+            account: self.account.clone(),
+            derivable: self.derivable,
+            transferable: self.transferable,
         })
     }
 
-    pub(crate) fn exactly(&self, rules: &Rules) -> Result<Rights, DeriveError> {
+    pub(crate) fn exactly(&self, request: &Request) -> Result<Rights, DeriveError> {
         Ok(Rights {
-            authority: self.authority.exactly(rules)?,
-            answers: self.answers.exactly(rules)?,
-            ..self.clone()
+            authority: self.authority.exactly_request(request)?,
+            answers: self.answers.exactly_request(request)?,
+            account: self.account.clone(),
+            derivable: self.derivable,
+            transferable: self.transferable,
         })
     }
 
-    pub(crate) fn except(&self, rules: &Rules) -> Result<Rights, TooComplex> {
+    pub(crate) fn except(&self, request: &Request) -> Result<Rights, TooComplex> {
         Ok(Rights {
-            authority: self.authority.except(rules)?,
-            answers: self.answers.except(rules)?,
-            ..self.clone()
+            authority: self.authority.except_request(request)?,
+            answers: self.answers.except_request(request)?,
+            account: self.account.clone(),
+            derivable: self.derivable,
+            transferable: self.transferable,
         })
     }
 

@@ -79,6 +79,7 @@ impl Entry {
     }
 
     /// What a Net allows.
+    #[inline]
     pub(crate) fn net(&self) -> Result<&Rights, ErrorCode> {
         match &self.object {
             Object::Net(rights) => Ok(rights),
@@ -212,6 +213,7 @@ impl CapTable {
 
     /// Looks a capability up. One that is not there was revoked: a closed one is marked on the reference
     /// itself, and never comes this far.
+    #[inline]
     pub(crate) fn get(&self, key: Key<Entry>) -> Result<&Entry, ErrorCode> {
         match self.entries.get(key) {
             None => Err(ErrorCode::Revoked),
@@ -322,30 +324,25 @@ impl CapTable {
         if let Object::Revoker(target) = &object {
             birth.target = Some(*target);
         }
-        let (id, kind, label) = (birth.id, birth.kind, birth.label.clone());
-        let authority = match &object {
-            Object::Net(rights) => Some(rights.authority.clone()),
-            _ => None,
+        let (id, kind) = (birth.id, birth.kind);
+        let account = birth.rights.as_ref().and_then(|rights| rights.account.clone());
+        let mut entry = Some(Entry {
+            tree: tree.clone(),
+            // Its own is known when it has its place there.
+            node: parent,
+            narrowings: 0,
+            label: birth.label.clone(),
+            account,
+            object,
+        });
+        let (entries, mut made) = (&mut self.entries, None);
+        let mut place = |node| {
+            let entry = entry.take().map(|entry| Entry { node, ..entry });
+            let key = entry.map_or_else(Key::to_nothing, |entry| entries.insert(id, entry));
+            made = Some(key);
+            key
         };
-        let mut made = None;
-        let place = {
-            let (entries, made, tree, label) = (&mut self.entries, &mut made, tree.clone(), label.clone());
-            let account = birth.rights.as_ref().and_then(|rights| rights.account.clone());
-            Box::new(move |node| {
-                let entry = Entry {
-                    tree,
-                    node,
-                    narrowings: 0,
-                    label,
-                    account,
-                    object,
-                };
-                let key = entries.insert(id, entry);
-                *made = Some(key);
-                key
-            })
-        };
-        let holder = Holder::Vat(&self.mailbox, place);
+        let holder = Holder::Vat(&self.mailbox, &mut place);
         tree.derive(parent, narrowings, self.bounds, birth, holder)
             .map_err(|barren| match barren {
                 Barren::Revoked => NoBirth::Revoked,
@@ -353,15 +350,15 @@ impl CapTable {
                 Barren::TooDeep => NoBirth::Depth(self.bounds.depth),
                 Barren::TooWide => NoBirth::FanOut(self.bounds.fan_out),
             })?;
-        audit::derive(
-            id,
-            parent.id(),
-            kind,
-            &label,
-            Some(self.mailbox.vat()),
-            authority.as_ref(),
-        );
-        made.ok_or(NoBirth::Revoked)
+        let key = made.ok_or(NoBirth::Revoked)?;
+        if audit::is_watched()
+            && let Some(entry) = self.entries.get(key)
+        {
+            let (label, vat) = (entry.label(), Some(self.mailbox.vat()));
+            let authority = entry.net().ok().map(|rights| &rights.authority);
+            audit::derive(id, parent.id(), kind, label, vat, authority);
+        }
+        Ok(key)
     }
 
     /// The holder gives a capability up. Returns whether it was there.

@@ -31,6 +31,15 @@ impl Span {
         self.end - self.start
     }
 
+    /// `LimitReached` for more than `limit` bytes; `what` names them in the error.
+    pub(super) fn at_most(&self, limit: usize, what: &str) -> Result<(), Refusal> {
+        if self.len() > limit {
+            let why = format!("{what} has {} bytes; at most {limit} are taken", self.len());
+            return Err(Refusal::new(ErrorCode::LimitReached, why));
+        }
+        Ok(())
+    }
+
     /// The bytes, and the vat's state beside them.
     pub(super) fn bytes_and_state<'a>(&self, call: &'a mut Call<'_>) -> (&'a mut [u8], &'a mut VatState) {
         let (bytes, state) = self.memory.data_and_store_mut(call.caller());
@@ -113,10 +122,7 @@ pub(super) fn copy_in(
     what: &str,
 ) -> Result<Vec<u8>, Refusal> {
     let span = Span::new(call, pointer, length)?;
-    if span.len() > limit {
-        let why = format!("{what} has {} bytes; at most {limit} are taken", span.len());
-        return Err(Refusal::new(ErrorCode::LimitReached, why));
-    }
+    span.at_most(limit, what)?;
     let (bytes, _) = span.bytes_and_state(call);
     Ok(bytes.to_vec())
 }

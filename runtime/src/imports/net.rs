@@ -2,7 +2,7 @@
 //! [`open`](super::open).
 
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
-use refcap_authority::{DeriveError, Query, Rules, Terms};
+use refcap_authority::{DeriveError, Query, Request, Terms};
 
 use super::memory::{Span, copy_in};
 use super::open::make_room;
@@ -23,9 +23,9 @@ const QUERY_BYTES: usize = 512;
 ///   as it is. `NotDerivable`, `BadArgument`, `LimitReached`, `TooComplex`.
 /// - **Traps** never.
 pub(super) fn only(call: &mut Call<'_>) -> Reply {
-    by_rules(call, |rights, rules| {
+    by_rules(call, |rights, request| {
         rights
-            .only(rules)
+            .only(request)
             .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
@@ -38,8 +38,8 @@ pub(super) fn only(call: &mut Call<'_>) -> Reply {
 ///   and the field), and as `net_only`.
 /// - **Traps** never.
 pub(super) fn exactly(call: &mut Call<'_>) -> Reply {
-    by_rules(call, |rights, rules| {
-        rights.exactly(rules).map_err(|error| {
+    by_rules(call, |rights, request| {
+        rights.exactly(request).map_err(|error| {
             let code = match error {
                 DeriveError::TooComplex(_) => ErrorCode::TooComplex,
                 _ => ErrorCode::NotSubset,
@@ -57,9 +57,9 @@ pub(super) fn exactly(call: &mut Call<'_>) -> Reply {
 ///   `net_only`.
 /// - **Traps** never.
 pub(super) fn except(call: &mut Call<'_>) -> Reply {
-    by_rules(call, |rights, rules| {
+    by_rules(call, |rights, request| {
         rights
-            .except(rules)
+            .except(request)
             .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
@@ -80,7 +80,7 @@ pub(super) fn limit(call: &mut Call<'_>) -> Reply {
     let bad = |why: String| Refusal::new(ErrorCode::BadArgument, why);
     let text = String::from_utf8(bytes).map_err(|_| bad("the terms are not UTF-8".to_owned()))?;
     let terms: Terms = text.parse().map_err(|error| bad(format!("{error}")))?;
-    derive(call, &terms, |rights| {
+    derive(call, Some(&terms), |rights| {
         rights.limit(&terms).map_err(|error| match error {
             TermsRefused::Terms(error) => Refusal::new(ErrorCode::BadArgument, error),
             TermsRefused::TooManyBudgets => Refusal::new(ErrorCode::LimitReached, error),
@@ -88,23 +88,32 @@ pub(super) fn limit(call: &mut Call<'_>) -> Reply {
     })
 }
 
-fn by_rules(call: &mut Call<'_>, narrow: impl Fn(&Rights, &Rules) -> Result<Rights, Refusal>) -> Reply {
+fn by_rules(call: &mut Call<'_>, narrow: impl Fn(&Rights, &Request) -> Result<Rights, Refusal>) -> Reply {
     call.state().table.get(call.key(0)?)?.net()?;
     let limit = call.state().limits.rule_bytes;
-    let bytes = copy_in(call, call.int(0), call.int(1), limit, "the set of rules")?;
-    let rules = Rules::decode(&bytes).map_err(|error| Refusal::new(ErrorCode::BadArgument, error))?;
-    derive(call, &Terms::new(), |rights| narrow(rights, &rules))
+    let span = Span::new(call, call.int(0), call.int(1))?;
+    span.at_most(limit, "the set of rules")?;
+    let (bytes, _) = span.bytes_and_state(call);
+    let request = Request::decode(bytes).map_err(|error| Refusal::new(ErrorCode::BadArgument, error))?;
+    derive(call, None, |rights| narrow(rights, &request))
 }
 
-fn derive(call: &mut Call<'_>, terms: &Terms, narrow: impl Fn(&Rights) -> Result<Rights, Refusal>) -> Reply {
+fn derive(
+    call: &mut Call<'_>,
+    terms: Option<&Terms>,
+    narrow: impl Fn(&Rights) -> Result<Rights, Refusal>,
+) -> Reply {
     let parent = call.key(0)?;
     make_room(call, 1)?;
     loop {
         let entry = call.state().table.get(parent)?;
         let rights = narrow(may_be_derived(entry.net()?)?)?;
-        let own = Own {
-            label: Some(label_under(entry.label(), terms)),
-            lease: lease_end(terms),
+        let own = match terms {
+            None => Own::default(),
+            Some(terms) => Own {
+                label: Some(label_under(entry.label(), terms)),
+                lease: lease_end(terms),
+            },
         };
         match call.state_mut().table.derive(parent, Object::Net(rights), own) {
             Ok(net) => return Ok(Outcome::One(net)),

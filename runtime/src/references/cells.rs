@@ -61,7 +61,7 @@ pub(crate) struct Cells {
 
 impl Cells {
     /// The key that a raw value stands for, if that is known and still true.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, raw: u32) -> Option<Key<Entry>> {
         match self.cells.get(place(raw)) {
             Some(cell) if cell.tag == tag(self.epoch.get(), raw) => Some(cell.key),

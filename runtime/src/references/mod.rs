@@ -75,6 +75,12 @@ pub(crate) trait Heap: AsContextMut<Data = VatState> {
 
 /// How references become keys, and keys references.
 pub(crate) trait Passage: 'static {
+    /// The key that an argument is known to name, where that takes no more than a look.
+    #[inline(always)]
+    fn known(_: &VatState, _raw: u32) -> Option<Key<Entry>> {
+        None
+    }
+
     /// The key that an argument names. With `consume`, the reference names nothing from now on.
     fn resolve<H: Heap>(
         store: &mut H,
@@ -177,13 +183,23 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    #[inline(always)]
+    fn new(import: &'static Import, caller: Caller<'a, VatState>) -> Self {
+        Call {
+            import,
+            caller,
+            keys: [None; MAX_REFS],
+            ints: [0; MAX_INTS],
+        }
+    }
+
     /// The key of reference argument `index`.
+    #[inline]
     pub(crate) fn key(&self, index: usize) -> Result<Key<Entry>, ErrorCode> {
-        self.keys
-            .get(index)
-            .copied()
-            .flatten()
-            .ok_or(ErrorCode::NullReference)
+        match self.keys.get(index) {
+            Some(&Some(key)) => Ok(key),
+            _ => Err(ErrorCode::NullReference),
+        }
     }
 
     /// Number argument `index`, counted without the references.
@@ -211,12 +227,6 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The raw arguments of a call.
-struct Arguments {
-    refs: [u32; MAX_REFS],
-    ints: [i32; MAX_INTS],
-}
-
 /// The raw results of a call: the references, then the status.
 struct Results {
     refs: [u32; MAX_REFS],
@@ -234,30 +244,45 @@ pub(crate) fn define_all<P: Passage>(
     Ok(())
 }
 
-/// Turns raw arguments into a call. The references go first, before anything that could collect.
-fn enter<'a, P: Passage>(
-    mut caller: Caller<'a, VatState>,
-    import: &'static Import,
-    arguments: Arguments,
-) -> wasmtime::Result<(Call<'a>, Result<(), ErrorCode>)> {
-    let mut keys = [None; MAX_REFS];
+/// Turns raw references into keys. They go first, before anything that could collect.
+// Inlined with what calls it, here and below: values that are passed on through memory cost more than a look-up.
+#[inline(always)]
+fn enter<P: Passage, const REFS: usize>(
+    call: &mut Call<'_>,
+    references: [u32; REFS],
+) -> wasmtime::Result<Result<(), ErrorCode>> {
     let mut found = Ok(());
-    for (key, raw) in keys.iter_mut().zip(arguments.refs).take(import.refs_in()) {
-        match P::resolve(&mut caller, raw, import.consumes)? {
-            Ok(resolved) => *key = Some(resolved),
-            Err(code) => found = Err(code),
+    for (place, raw) in references.into_iter().enumerate() {
+        let known = match call.import.consumes {
+            false => P::known(call.state(), raw),
+            true => None,
+        };
+        if known.is_some() {
+            call.keys[place] = known;
+        } else if let Err(code) = find_out::<P>(call, place, raw)? {
+            found = Err(code);
         }
     }
-    if caller.data().has_letters() {
-        caller.data_mut().read_letters();
+    if call.state().has_letters() {
+        call.state_mut().read_letters();
     }
-    let call = Call {
-        import,
-        caller,
-        keys,
-        ints: arguments.ints,
-    };
-    Ok((call, found))
+    Ok(found)
+}
+
+/// A reference of which nothing is known, or that is given up.
+#[cold]
+fn find_out<P: Passage>(
+    call: &mut Call<'_>,
+    place: usize,
+    raw: u32,
+) -> wasmtime::Result<Result<(), ErrorCode>> {
+    Ok(match P::resolve(&mut call.caller, raw, call.import.consumes)? {
+        Ok(key) => {
+            call.keys[place] = Some(key);
+            Ok(())
+        }
+        Err(code) => Err(code),
+    })
 }
 
 /// Turns a reply into raw results.
@@ -309,37 +334,6 @@ fn hand_out<P: Passage>(
         *raw = P::expose(&mut call.caller, reference, key)?;
     }
     Ok(None)
-}
-
-/// Runs a body that answers at once.
-fn run_now<P: Passage>(
-    caller: Caller<'_, VatState>,
-    import: &'static Import,
-    arguments: Arguments,
-    body: fn(&mut Call<'_>) -> Reply,
-) -> wasmtime::Result<Results> {
-    let (mut call, found) = enter::<P>(caller, import, arguments)?;
-    let reply = match found {
-        Ok(()) => body(&mut call),
-        Err(code) => Err(code.into()),
-    };
-    leave::<P>(&mut call, reply)
-}
-
-/// Runs a body that may suspend the guest. Gives the call back, so that its results can be rooted.
-async fn run_later<'c, P: Passage>(
-    caller: Caller<'c, VatState>,
-    import: &'static Import,
-    arguments: Arguments,
-    body: for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>>,
-) -> wasmtime::Result<(Call<'c>, Results)> {
-    let (mut call, found) = enter::<P>(caller, import, arguments)?;
-    let reply = match found {
-        Ok(()) => body(&mut call).await,
-        Err(code) => Err(code.into()),
-    };
-    let results = leave::<P>(&mut call, reply)?;
-    Ok((call, results))
 }
 
 #[cfg(test)]

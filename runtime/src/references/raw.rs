@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 use refcap_abi::{Import, MODULE, Param};
 use wasmtime::{Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
 
-use super::{Arguments, Body, MAX_INTS, MAX_REFS, Passage, Results, run_later, run_now};
+use super::{Body, Call, MAX_INTS, MAX_REFS, Outcome, Passage, Reply, Results, enter, leave};
 use crate::vat::VatState;
 
 /// Registers one host function.
@@ -26,28 +26,17 @@ pub(super) fn define<P: Passage>(
     assert!(import.refs_in() <= MAX_REFS && import.refs_out <= MAX_REFS && import.ints_in() <= MAX_INTS);
     let ty = signature(linker.engine(), import);
     match body {
-        Body::Now(body) => {
-            // SAFETY: wasmtime passes at least as many values as the larger of the numbers of parameters
-            // and results of `ty`, and has set those of the parameters to values of their types. `read`
-            // takes just these, in this order; `write` sets each result to a value of its type. Both
-            // follow `import`, from which `ty` was made.
-            unsafe {
-                linker.func_new_unchecked(MODULE, import.name, ty, move |caller, values| {
-                    let arguments = read(import, values);
-                    let results = run_now::<P>(caller, import, arguments, body)?;
-                    write(import, values, &results);
-                    Ok(())
-                })?;
-            }
-        }
+        // The number of references is known to the compiler, so that it makes straight code of each.
+        Body::Now(body) => match import.refs_in() {
+            0 => define_now::<P, 0>(linker, import, ty, body)?,
+            1 => define_now::<P, 1>(linker, import, ty, body)?,
+            _ => define_now::<P, 2>(linker, import, ty, body)?,
+        },
         Body::Later(body) => {
             linker.func_new_async(MODULE, import.name, ty, move |mut caller, values, out| {
                 Box::new(async move {
-                    let mut arguments = Arguments {
-                        refs: [0; MAX_REFS],
-                        ints: [0; MAX_INTS],
-                    };
-                    let (mut refs, mut ints) = (arguments.refs.iter_mut(), arguments.ints.iter_mut());
+                    let (mut references, mut ints) = ([0; MAX_REFS], [0; MAX_INTS]);
+                    let (mut refs, mut numbers) = (references.iter_mut(), ints.iter_mut());
                     for value in values {
                         match value {
                             Val::ExternRef(Some(reference)) => {
@@ -60,14 +49,25 @@ pub(super) fn define<P: Passage>(
                                 refs.next();
                             }
                             Val::I32(number) => {
-                                if let Some(place) = ints.next() {
+                                if let Some(place) = numbers.next() {
                                     *place = *number;
                                 }
                             }
                             _ => {}
                         }
                     }
-                    let (mut call, results) = run_later::<P>(caller, import, arguments, body).await?;
+                    let mut call = Call::new(import, caller);
+                    call.ints = ints;
+                    let entered = match import.refs_in() {
+                        0 => enter::<P, 0>(&mut call, [])?,
+                        1 => enter::<P, 1>(&mut call, [references[0]])?,
+                        _ => enter::<P, MAX_REFS>(&mut call, references)?,
+                    };
+                    let reply = match entered {
+                        Ok(()) => body(&mut call).await,
+                        Err(code) => Err(code.into()),
+                    };
+                    let results = leave::<P>(&mut call, reply)?;
                     let (refs, status) = out.split_at_mut(import.refs_out);
                     for (place, raw) in refs.iter_mut().zip(results.refs) {
                         *place = Val::ExternRef(ExternRef::from_raw(call.caller(), raw));
@@ -83,6 +83,39 @@ pub(super) fn define<P: Passage>(
     Ok(())
 }
 
+/// Registers a host function that answers at once and takes `REFS` references.
+fn define_now<P: Passage, const REFS: usize>(
+    linker: &mut Linker<VatState>,
+    import: &'static Import,
+    ty: FuncType,
+    body: fn(&mut Call<'_>) -> Reply,
+) -> wasmtime::Result<()> {
+    assert_eq!(import.refs_in(), REFS);
+    let (ints, refs_out) = (import.ints_in(), import.refs_out);
+    // SAFETY: wasmtime passes at least as many values as the larger of the numbers of parameters and results of
+    // `ty`, and has set those of the parameters to values of their types. `read` takes just these, in this
+    // order; the results are set to values of their types. All of it follows `import`, from which `ty` was made.
+    unsafe {
+        linker.func_new_unchecked(MODULE, import.name, ty, move |caller, values| {
+            let mut call = Call::new(import, caller);
+            let references = read::<REFS>(ints, values, &mut call.ints);
+            let reply = match enter::<P, REFS>(&mut call, references)? {
+                Ok(()) => body(&mut call),
+                Err(code) => Err(code.into()),
+            };
+            match reply {
+                // Most calls: nothing has to be made, and the reply is not moved.
+                Ok(Outcome::Done(status)) if refs_out == 0 => {
+                    values[0].write(ValRaw::i32(status));
+                }
+                reply => write(import, values, &leave::<P>(&mut call, reply)?),
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// The wasm type of an import.
 pub(super) fn signature(engine: &Engine, import: &Import) -> FuncType {
     let params = import.params.iter().map(|param| match param {
@@ -93,26 +126,24 @@ pub(super) fn signature(engine: &Engine, import: &Import) -> FuncType {
     FuncType::new(engine, params, results)
 }
 
-/// Reads the parameters of `import`.
+/// Reads the parameters: `REFS` references, which it returns, then `ints` numbers.
 ///
 /// # Safety
 ///
-/// `values` has at least as many elements as `import` has parameters, each set to a value of its type.
-unsafe fn read(import: &Import, values: &[MaybeUninit<ValRaw>]) -> Arguments {
-    let mut arguments = Arguments {
-        refs: [0; MAX_REFS],
-        ints: [0; MAX_INTS],
-    };
-    let (refs, ints) = values[..import.params.len()].split_at(import.refs_in());
-    for (place, value) in arguments.refs.iter_mut().zip(refs) {
-        // SAFETY: references come first, so this is a parameter of type `externref`, set by the caller.
-        *place = unsafe { value.assume_init_ref() }.get_externref();
-    }
-    for (place, value) in arguments.ints.iter_mut().zip(ints) {
+/// `values` has at least that many elements, each set to a value of its type.
+#[inline(always)]
+unsafe fn read<const REFS: usize>(
+    ints: usize,
+    values: &[MaybeUninit<ValRaw>],
+    numbers: &mut [i32; MAX_INTS],
+) -> [u32; REFS] {
+    let (refs, rest) = values.split_at(REFS);
+    for (place, value) in numbers.iter_mut().zip(&rest[..ints]) {
         // SAFETY: what is not a reference is an `i32`, set by the caller.
         *place = unsafe { value.assume_init_ref() }.get_i32();
     }
-    arguments
+    // SAFETY: references come first, so this is a parameter of type `externref`, set by the caller.
+    std::array::from_fn(|place| unsafe { refs[place].assume_init_ref() }.get_externref())
 }
 
 /// Writes the results of `import`.

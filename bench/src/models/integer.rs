@@ -1,0 +1,334 @@
+//! The integer twin: the same guest, the same engine, the same algebra of authority, and the same promises (what was
+//! revoked by the host does not work), behind numbers that index a plain vector of slots. What differs is the handle:
+//! whoever writes a number down has what it names.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use refcap::References;
+use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
+use refcap_authority::{Answers, Authority, Rules};
+use wasmtime::error::Context;
+use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Module, Store, UpdateDeadline};
+use wasmtime::{Result, ensure};
+
+use super::guest;
+use super::reference::GRANTED;
+
+/// What a slot holds. A slot of refcap's table has the same parts.
+#[expect(
+    dead_code,
+    reason = "a slot weighs what one of refcap's weighs, whether a row looks at all of it or not"
+)]
+struct Slot {
+    tree: Arc<()>,
+    parent: Option<u32>,
+    first_child: Option<u32>,
+    previous: Option<u32>,
+    next: Option<u32>,
+    label: Arc<str>,
+    account: Option<Arc<()>>,
+    object: Object,
+}
+
+/// What a number is a number of.
+enum Object {
+    Net {
+        authority: Authority,
+        answers: Answers,
+        derivable: bool,
+        transferable: bool,
+    },
+    /// As long as there is one variant, asking for the kind costs nothing; refcap has eight.
+    #[expect(dead_code, reason = "the check of the kind must be one")]
+    Other(u64),
+}
+
+/// One program's descriptors.
+struct Descriptors {
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    /// Set by whoever revokes from another thread; looked at before each call.
+    pending: Arc<AtomicBool>,
+}
+
+impl Descriptors {
+    fn get(&self, number: i32) -> Result<&Slot, ErrorCode> {
+        if self.pending.load(Ordering::Acquire) {
+            // Nobody revokes in these rows.
+            return Err(ErrorCode::Revoked);
+        }
+        match self.slots.get(number.cast_unsigned() as usize) {
+            Some(Some(slot)) => Ok(slot),
+            _ => Err(ErrorCode::NullReference),
+        }
+    }
+
+    fn put(&mut self, parent: Option<u32>, label: Arc<str>, tree: Arc<()>, object: Object) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        let mut next = None;
+        if let Some(Some(above)) = parent.map(|parent| &mut self.slots[parent as usize]) {
+            next = above.first_child.replace(place);
+        }
+        if let Some(Some(after)) = next.map(|next| &mut self.slots[next as usize]) {
+            after.previous = Some(place);
+        }
+        self.slots[place as usize] = Some(Slot {
+            tree,
+            parent,
+            first_child: None,
+            previous: None,
+            next,
+            label,
+            account: None,
+            object,
+        });
+        place
+    }
+
+    fn close(&mut self, number: i32) -> Result<(), ErrorCode> {
+        self.get(number)?;
+        let place = number.cast_unsigned();
+        let Some(slot) = self.slots[place as usize].take() else {
+            return Err(ErrorCode::NullReference);
+        };
+        match slot.previous {
+            Some(previous) => {
+                if let Some(before) = &mut self.slots[previous as usize] {
+                    before.next = slot.next;
+                }
+            }
+            None => {
+                if let Some(Some(above)) = slot.parent.map(|parent| &mut self.slots[parent as usize]) {
+                    above.first_child = slot.next;
+                }
+            }
+        }
+        if let Some(Some(after)) = slot.next.map(|next| &mut self.slots[next as usize]) {
+            after.previous = slot.previous;
+        }
+        self.free.push(place);
+        Ok(())
+    }
+
+    /// Derives from a number by a change of its rights.
+    fn derive(
+        &mut self,
+        number: i32,
+        change: impl FnOnce(&Authority, &Answers) -> Result<(Authority, Answers), ErrorCode>,
+    ) -> Result<i32, ErrorCode> {
+        let above = self.get(number)?;
+        let Object::Net {
+            authority,
+            answers,
+            derivable: true,
+            transferable,
+        } = &above.object
+        else {
+            return Err(ErrorCode::WrongKind);
+        };
+        let (authority, answers) = change(authority, answers)?;
+        let object = Object::Net {
+            authority,
+            answers,
+            derivable: true,
+            transferable: *transferable,
+        };
+        let (label, tree) = (above.label.clone(), above.tree.clone());
+        Ok(self
+            .put(Some(number.cast_unsigned()), label, tree, object)
+            .cast_signed())
+    }
+}
+
+/// The guest of the twin, or of a host that does nothing.
+#[derive(Clone)]
+pub(crate) struct Guest {
+    parts: Rc<RefCell<(Store<Descriptors>, Instance)>>,
+    executor: Rc<tokio::runtime::Runtime>,
+}
+
+/// What happens in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// The number is looked up and used.
+    Done,
+    /// Nothing: what a call costs by itself.
+    Left,
+}
+
+impl Guest {
+    /// Starts the guest.
+    pub(crate) fn start(executor: &Rc<tokio::runtime::Runtime>, work: Work) -> Result<Guest> {
+        let engine = engine()?;
+        let mut linker = Linker::new(&engine);
+        define(&mut linker, work)?;
+        let module = Module::new(&engine, wat::parse_str(guest::source(guest::NUMBERS))?)?;
+        let mut store = Store::new(
+            &engine,
+            Descriptors {
+                slots: Vec::new(),
+                free: Vec::new(),
+                pending: Arc::default(),
+            },
+        );
+        interrupt(&mut store);
+        let object = Object::Net {
+            authority: GRANTED.parse()?,
+            answers: Answers::standard(),
+            derivable: true,
+            transferable: true,
+        };
+        let net = store.data_mut().put(None, "net".into(), Arc::new(()), object);
+        let instance = executor.block_on(async {
+            let instance = linker.instantiate_async(&mut store, &module).await?;
+            let grant = instance.get_typed_func::<i32, i32>(&mut store, "refcap_grant")?;
+            grant.call_async(&mut store, net.cast_signed()).await?;
+            wasmtime::error::Ok(instance)
+        })?;
+        Ok(Guest {
+            parts: Rc::new(RefCell::new((store, instance))),
+            executor: executor.clone(),
+        })
+    }
+
+    /// Calls an export, which must return `expected`.
+    pub(crate) fn call(&self, name: &str, arguments: &[u32], expected: u32) -> Result<()> {
+        let (store, instance) = &mut *self.parts.borrow_mut();
+        let result = self.executor.block_on(call(store, instance, name, arguments))?;
+        ensure!(result == expected, "{name} did {result} of {expected} operations");
+        Ok(())
+    }
+}
+
+/// Calls an export that takes numbers and returns one.
+pub(crate) async fn call<T: Send>(
+    store: &mut Store<T>,
+    instance: &Instance,
+    name: &str,
+    arguments: &[u32],
+) -> Result<u32> {
+    let function = instance
+        .get_func(&mut *store, name)
+        .with_context(|| format!("no export {name}"))?;
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|&number| wasmtime::Val::I32(number.cast_signed()))
+        .collect();
+    let mut results = [wasmtime::Val::I32(0)];
+    function.call_async(store, &arguments, &mut results).await?;
+    Ok(results[0].unwrap_i32().cast_unsigned())
+}
+
+/// An engine with the settings of refcap's.
+pub(crate) fn engine() -> Result<Engine> {
+    let mut config = Config::new();
+    config.wasm_gc(false);
+    config.wasm_function_references(false);
+    config.collector(wasmtime::Collector::Copying);
+    config.epoch_interruption(true);
+    let engine = Engine::new(&config)?;
+    // Its clock, as refcap's has one.
+    let weak = engine.weak();
+    std::thread::spawn(move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    });
+    Ok(engine)
+}
+
+/// Lets others have their turn, as refcap does.
+pub(crate) fn interrupt<T>(store: &mut Store<T>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+}
+
+fn define(linker: &mut Linker<Descriptors>, work: Work) -> Result<()> {
+    let module = "integers";
+    if work == Work::Left {
+        linker.func_wrap(module, "net_flags", |_: i32| 3)?;
+    } else {
+        linker.func_wrap(
+            module,
+            "net_flags",
+            |caller: Caller<'_, Descriptors>, number: i32| status(flags(caller.data(), number)),
+        )?;
+    }
+    linker.func_wrap(
+        module,
+        "net_only",
+        |mut caller: Caller<'_, Descriptors>, number: i32, at: i32, length: i32| {
+            let bytes = copy_in(&mut caller, at, length);
+            let made = bytes.and_then(|bytes| only(caller.data_mut(), number, &bytes));
+            (made.unwrap_or(-1), status(made.map(|_| 0)))
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        "net_limit",
+        |mut caller: Caller<'_, Descriptors>, number: i32, _: i32, _: i32| {
+            let same = |authority: &Authority, answers: &Answers| Ok((authority.clone(), answers.clone()));
+            let made = caller.data_mut().derive(number, same);
+            (made.unwrap_or(-1), status(made.map(|_| 0)))
+        },
+    )?;
+    linker.func_wrap(
+        module,
+        "cap_close",
+        |mut caller: Caller<'_, Descriptors>, number: i32| {
+            status(caller.data_mut().close(number).map(|()| 0))
+        },
+    )?;
+    Ok(())
+}
+
+fn status(result: Result<i32, ErrorCode>) -> i32 {
+    result.unwrap_or_else(ErrorCode::status)
+}
+
+fn flags(descriptors: &Descriptors, number: i32) -> Result<i32, ErrorCode> {
+    match &descriptors.get(number)?.object {
+        Object::Net {
+            derivable,
+            transferable,
+            ..
+        } => {
+            let derivable = if *derivable { FLAG_DERIVABLE } else { 0 };
+            let transferable = if *transferable { FLAG_TRANSFERABLE } else { 0 };
+            Ok(derivable | transferable)
+        }
+        Object::Other(_) => Err(ErrorCode::WrongKind),
+    }
+}
+
+fn only(descriptors: &mut Descriptors, number: i32, bytes: &[u8]) -> Result<i32, ErrorCode> {
+    let rules = Rules::decode(bytes).map_err(|_| ErrorCode::BadArgument)?;
+    descriptors.derive(number, |authority, answers| {
+        let authority = authority.only(&rules).map_err(|_| ErrorCode::TooComplex)?;
+        let answers = answers.only(&rules).map_err(|_| ErrorCode::TooComplex)?;
+        Ok((authority, answers))
+    })
+}
+
+fn copy_in(caller: &mut Caller<'_, Descriptors>, at: i32, length: i32) -> Result<Vec<u8>, ErrorCode> {
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        return Err(ErrorCode::BadPointer);
+    };
+    let (at, length) = (at.cast_unsigned() as usize, length.cast_unsigned() as usize);
+    let bytes = memory.data(&*caller).get(at..at.saturating_add(length));
+    bytes.map(<[u8]>::to_vec).ok_or(ErrorCode::BadPointer)
+}
+
+/// The way that the compared models name.
+pub(crate) const WAYS: [(&str, References); 2] = [
+    (super::REFERENCE, References::Fast),
+    (super::ORDINARY, References::Ordinary),
+];

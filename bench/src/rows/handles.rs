@@ -1,0 +1,137 @@
+//! Using and deriving handles, without any I/O.
+
+use std::rc::Rc;
+
+use wasmtime::Result;
+
+use super::Scale;
+use crate::measure::{Case, Measured, compare};
+use crate::models::integer::{self, WAYS, Work};
+use crate::models::{COMPONENT, EMPTY, INTEGER, WASI_P1, component, executor, reference, wasi};
+
+/// A guest whose handles are of one model.
+#[derive(Clone)]
+enum Holder {
+    Reference(reference::Guest),
+    Integer(integer::Guest),
+}
+
+impl Holder {
+    fn call(&self, name: &str, arguments: &[u32], expected: u32) -> Result<()> {
+        match self {
+            Holder::Reference(guest) => guest.call(name, arguments, expected),
+            Holder::Integer(guest) => guest.call(name, arguments, expected),
+        }
+    }
+}
+
+/// Guests of the models that hold many handles.
+fn holders(executor: &Rc<tokio::runtime::Runtime>) -> Result<Vec<(&'static str, Holder)>> {
+    let integer = integer::Guest::start(executor, Work::Done)?;
+    let mut holders = vec![(INTEGER, Holder::Integer(integer))];
+    for (model, way) in WAYS {
+        let guest = reference::Guest::start(executor, way)?;
+        holders.push((model, Holder::Reference(guest)));
+    }
+    Ok(holders)
+}
+
+/// Few handles, one after the other.
+pub(crate) fn use_few(scale: Scale) -> Result<Vec<Measured>> {
+    let executor = executor()?;
+    let mut results = Vec::new();
+    for live in [1_u32, 10, 100, 1_000] {
+        let mut all = holders(&executor)?;
+        let empty = integer::Guest::start(&executor, Work::Left)?;
+        all.push((EMPTY, Holder::Integer(empty)));
+        let at = format!("{live} live");
+        let mut cases = Vec::new();
+        for (model, guest) in all {
+            guest.call("fill", &[live], live)?;
+            cases.push(Case::new("use", &at, model, move |count| {
+                guest.call("use", &[count, live], count)
+            }));
+        }
+        if live == 1 {
+            let guest = wasi::Guest::start(&executor)?;
+            cases.push(Case::new("use", &at, WASI_P1, move |count| guest.use_it(count)));
+            let guest = component::Guest::start(&executor)?;
+            cases.push(Case::new("use", &at, COMPONENT, move |count| guest.use_it(count)));
+        }
+        results.extend(compare(&mut cases, scale.effort)?);
+    }
+    Ok(results)
+}
+
+/// Many handles, at random among all or among 512 of them.
+pub(crate) fn use_many(scale: Scale) -> Result<Vec<Measured>> {
+    const HOT: u32 = 512;
+    let executor = executor()?;
+    let mut results = Vec::new();
+    let sizes: &[u32] = match scale.quick {
+        true => &[1 << 13, 1 << 17],
+        false => &[1 << 13, 1 << 17, 1 << 20],
+    };
+    for &live in sizes {
+        for (row, among) in [("use, 512 of many", HOT), ("use, any of many", live)] {
+            let mut cases = Vec::new();
+            for (model, guest) in holders(&executor)? {
+                guest.call("fill", &[live], live)?;
+                cases.push(Case::new(row, format!("{live} live"), model, move |count| {
+                    guest.call("use_random", &[count, among - 1], count)
+                }));
+            }
+            results.extend(compare(&mut cases, scale.effort)?);
+        }
+    }
+    Ok(results)
+}
+
+/// Uses at random, with one handle closed and another made for so many uses.
+pub(crate) fn use_while_creating(scale: Scale) -> Result<Vec<Measured>> {
+    let executor = executor()?;
+    let mut results = Vec::new();
+    let sizes: &[u32] = match scale.quick {
+        true => &[100, 1_000, 1_020, 10_000],
+        false => &[100, 500, 900, 1_000, 1_020, 2_040, 4_090, 10_000, 16_380, 100_000],
+    };
+    for (row, each) in [("use, 1 made in 10", 10), ("use, 1 made in 100", 100)] {
+        for &live in sizes {
+            let mut cases = Vec::new();
+            for (model, guest) in holders(&executor)? {
+                guest.call("fill", &[live], live)?;
+                cases.push(Case::new(row, format!("{live} live"), model, move |count| {
+                    guest.call("use_and_make", &[count, live, each], count)
+                }));
+            }
+            results.extend(compare(&mut cases, scale.effort)?);
+        }
+    }
+    Ok(results)
+}
+
+/// Deriving by a binary rule.
+pub(crate) fn derive(scale: Scale) -> Result<Vec<Measured>> {
+    const BATCH: u32 = 1_000;
+    let executor = executor()?;
+    let mut cases = Vec::new();
+    for (model, guest) in holders(&executor)? {
+        guest.call("fill", &[BATCH], BATCH)?;
+        guest.call("close", &[BATCH], BATCH)?;
+        let both = guest.clone();
+        cases.push(Case::new("derive and close", "", model, move |count| {
+            both.call("derive_close", &[count], count)
+        }));
+        cases.push(Case::timed("derive", "", model, move |count| {
+            let mut time = std::time::Duration::ZERO;
+            for _ in 0..count.div_ceil(BATCH) {
+                let start = std::time::Instant::now();
+                guest.call("derive", &[BATCH], BATCH)?;
+                time += start.elapsed();
+                guest.call("close", &[BATCH], BATCH)?;
+            }
+            Ok(time.mul_f64(f64::from(count) / f64::from(count.div_ceil(BATCH) * BATCH)))
+        }));
+    }
+    compare(&mut cases, scale.effort)
+}

@@ -1,0 +1,76 @@
+//! What is measured: one file for each group of rows of the report.
+
+mod authority;
+mod handles;
+pub(crate) mod lifetime;
+pub(crate) mod tcp;
+
+use wasmtime::Result;
+
+use crate::measure::{Effort, Measured};
+
+/// How thorough a run is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    /// Leave out what takes long: the largest sizes, and half of the rounds.
+    pub(crate) quick: bool,
+    pub(crate) effort: Effort,
+}
+
+/// A group of rows.
+pub(crate) struct Group {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// What it is about, for the report and the help.
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(Scale) -> Result<Vec<Measured>>,
+}
+
+/// All groups, in the order of the report.
+pub(crate) const GROUPS: &[Group] = &[
+    Group {
+        name: "use",
+        about: "look a handle up, check that it is live, its kind and a right",
+        run: handles::use_few,
+    },
+    Group {
+        name: "use-many",
+        about: "the same with many live handles",
+        run: handles::use_many,
+    },
+    Group {
+        name: "use-while-creating",
+        about: "the same while handles are closed and made",
+        run: handles::use_while_creating,
+    },
+    Group {
+        name: "derive",
+        about: "derive by a rule, and give up again",
+        run: handles::derive,
+    },
+    Group {
+        name: "check",
+        about: "check an address against many rules",
+        run: authority::check,
+    },
+    Group {
+        name: "revoke",
+        about: "end all that was derived, and wake those that wait",
+        run: lifetime::revoke,
+    },
+    Group {
+        name: "start",
+        about: "start a vat",
+        run: lifetime::start,
+    },
+    Group {
+        name: "memory",
+        about: "what a vat and a capability weigh",
+        run: lifetime::memory,
+    },
+    Group {
+        name: "tcp",
+        about: "one TCP connection over loopback",
+        run: tcp::one_connection,
+    },
+];
