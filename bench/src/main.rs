@@ -1,6 +1,7 @@
 //! What a reference costs, beside an integer descriptor and what others use.
 
 mod bars;
+mod counts;
 mod machine;
 mod measure;
 mod models;
@@ -37,6 +38,16 @@ struct Bench {
     #[arg(long, value_name = "FOLDER", conflicts_with = "json")]
     output: Option<PathBuf>,
 
+    /// Count instructions under callgrind instead of measuring time, and write them to bench/results/counts.csv: a
+    /// change of two in a hundred shows, however noisy the machine is. Needs valgrind.
+    #[arg(long, conflicts_with_all = ["json", "quick", "output", "groups"])]
+    counts: bool,
+
+    /// With --counts, compare with bench/results/counts.csv instead of writing it, and fail if something takes more
+    /// than two in a hundred more.
+    #[arg(long, requires = "counts")]
+    compare: bool,
+
     /// Measure these groups of rows only.
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
@@ -60,6 +71,8 @@ enum Part {
     Serve,
     #[command(hide = true)]
     Weigh { what: String, count: u32 },
+    #[command(hide = true)]
+    Count { row: String, model: String, count: u32 },
 }
 
 fn main() -> Result<()> {
@@ -67,7 +80,11 @@ fn main() -> Result<()> {
     match bench.part {
         Some(Part::Serve) => return rows::tcp::serve(),
         Some(Part::Weigh { what, count }) => return rows::lifetime::weigh(&what, count),
+        Some(Part::Count { row, model, count }) => return counts::run_one(&row, &model, count),
         None => {}
+    }
+    if bench.counts {
+        return counts::count(bench.compare);
     }
     let groups = bench.chosen()?;
     let scale = Scale {

@@ -59,7 +59,7 @@ impl Case {
         }
     }
 
-    fn time(&mut self, count: u32) -> Result<Duration> {
+    pub(crate) fn time(&mut self, count: u32) -> Result<Duration> {
         let start = Instant::now();
         let counted =
             (self.run)(count).with_context(|| format!("{} {}: {}", self.row, self.at, self.model))?;

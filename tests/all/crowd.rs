@@ -178,3 +178,41 @@ fn two_thousand_programs_wait_and_hold_no_thread() {
         println!("all have ended {:?} after the revocation began", begun.elapsed());
     });
 }
+
+/// How many mappings this process has, where the system says so.
+fn mappings() -> Option<usize> {
+    Some(std::fs::read_to_string("/proc/self/maps").ok()?.lines().count())
+}
+
+#[test]
+fn a_dense_runtime_takes_few_mappings_for_a_program() {
+    const VATS: usize = 200;
+    if !is_alone("crowd::a_dense_runtime_takes_few_mappings_for_a_program", &[]) {
+        return;
+    }
+    let module = wat::parse_str(crate::support::puppet_source()).unwrap();
+    let each = |dense: bool| {
+        block_on(async {
+            let runtime = refcap::Runtime::builder().dense(dense).build().unwrap();
+            let program = refcap::Program::load(&runtime, &module).unwrap();
+            let net = net("connect tcp 127.0.0.1:1");
+            let mut vats = Vec::new();
+            let mut before = 0;
+            for number in 0..=VATS {
+                if number == 1 {
+                    before = mappings().unwrap_or(0);
+                }
+                vats.push(program.vat().grant("net", &net).start().await.unwrap());
+            }
+            (mappings().unwrap_or(0) - before) as f64 / VATS as f64
+        })
+    };
+    if mappings().is_none() {
+        eprintln!("SKIPPED: this test needs /proc/self/maps");
+        return;
+    }
+    let (ordinary, dense) = (each(false), each(true));
+    println!("{ordinary} mappings for a program, {dense} in a dense runtime");
+    assert!(dense <= 3.0, "{dense} mappings for each");
+    assert!(dense < ordinary, "{dense} are no fewer than {ordinary}");
+}

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod demo;
 mod doc;
 mod guests;
@@ -25,6 +26,7 @@ struct Arguments {
 enum Command {
     Guests(guests::Guests),
     Test(test::Test),
+    Bench(bench::Bench),
     Demo(demo::Demo),
     Doc(doc::Doc),
     Tidy(tidy::Tidy),
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Guests(command) => command.run(),
         Command::Test(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Doc(command) => command.run(),
         Command::Tidy(command) => command.run(),

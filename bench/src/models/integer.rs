@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use refcap::References;
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
-use refcap_authority::{Answers, Authority, Rules};
+use refcap_authority::{Answers, Authority, Request};
 use wasmtime::error::Context;
-use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Module, Store, UpdateDeadline};
+use wasmtime::{Caller, Config, Engine, Instance, Linker, Memory, Module, Store, UpdateDeadline};
 use wasmtime::{Result, ensure};
 
 use super::guest;
@@ -50,6 +50,7 @@ enum Object {
 struct Descriptors {
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
+    memory: Option<Memory>,
     /// Set by whoever revokes from another thread; looked at before each call.
     pending: Arc<AtomicBool>,
 }
@@ -174,6 +175,7 @@ impl Guest {
             Descriptors {
                 slots: Vec::new(),
                 free: Vec::new(),
+                memory: None,
                 pending: Arc::default(),
             },
         );
@@ -189,6 +191,7 @@ impl Guest {
             let instance = linker.instantiate_async(&mut store, &module).await?;
             let grant = instance.get_typed_func::<i32, i32>(&mut store, "refcap_grant")?;
             grant.call_async(&mut store, net.cast_signed()).await?;
+            store.data_mut().memory = instance.get_memory(&mut store, "memory");
             wasmtime::error::Ok(instance)
         })?;
         Ok(Guest {
@@ -266,8 +269,7 @@ fn define(linker: &mut Linker<Descriptors>, work: Work) -> Result<()> {
         module,
         "net_only",
         |mut caller: Caller<'_, Descriptors>, number: i32, at: i32, length: i32| {
-            let bytes = copy_in(&mut caller, at, length);
-            let made = bytes.and_then(|bytes| only(caller.data_mut(), number, &bytes));
+            let made = only(&mut caller, number, at, length);
             (made.unwrap_or(-1), status(made.map(|_| 0)))
         },
     )?;
@@ -309,22 +311,23 @@ fn flags(descriptors: &Descriptors, number: i32) -> Result<i32, ErrorCode> {
     }
 }
 
-fn only(descriptors: &mut Descriptors, number: i32, bytes: &[u8]) -> Result<i32, ErrorCode> {
-    let rules = Rules::decode(bytes).map_err(|_| ErrorCode::BadArgument)?;
+fn only(caller: &mut Caller<'_, Descriptors>, number: i32, at: i32, length: i32) -> Result<i32, ErrorCode> {
+    let memory = caller.data().memory.ok_or(ErrorCode::BadPointer)?;
+    let (bytes, descriptors) = memory.data_and_store_mut(caller);
+    let (at, length) = (at.cast_unsigned() as usize, length.cast_unsigned() as usize);
+    let bytes = bytes
+        .get(at..at.saturating_add(length))
+        .ok_or(ErrorCode::BadPointer)?;
+    let request = Request::decode(bytes).map_err(|_| ErrorCode::BadArgument)?;
     descriptors.derive(number, |authority, answers| {
-        let authority = authority.only(&rules).map_err(|_| ErrorCode::TooComplex)?;
-        let answers = answers.only(&rules).map_err(|_| ErrorCode::TooComplex)?;
+        let authority = authority
+            .only_request(&request)
+            .map_err(|_| ErrorCode::TooComplex)?;
+        let answers = answers
+            .only_request(&request)
+            .map_err(|_| ErrorCode::TooComplex)?;
         Ok((authority, answers))
     })
-}
-
-fn copy_in(caller: &mut Caller<'_, Descriptors>, at: i32, length: i32) -> Result<Vec<u8>, ErrorCode> {
-    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
-        return Err(ErrorCode::BadPointer);
-    };
-    let (at, length) = (at.cast_unsigned() as usize, length.cast_unsigned() as usize);
-    let bytes = memory.data(&*caller).get(at..at.saturating_add(length));
-    bytes.map(<[u8]>::to_vec).ok_or(ErrorCode::BadPointer)
 }
 
 /// The way that the compared models name.

@@ -1,6 +1,7 @@
 //! Using and deriving handles, without any I/O.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use wasmtime::Result;
 
@@ -38,29 +39,34 @@ fn holders(executor: &Rc<tokio::runtime::Runtime>) -> Result<Vec<(&'static str, 
 
 /// Few handles, one after the other.
 pub(crate) fn use_few(scale: Scale) -> Result<Vec<Measured>> {
-    let executor = executor()?;
     let mut results = Vec::new();
-    for live in [1_u32, 10, 100, 1_000] {
-        let mut all = holders(&executor)?;
-        let empty = integer::Guest::start(&executor, Work::Left)?;
-        all.push((EMPTY, Holder::Integer(empty)));
-        let at = format!("{live} live");
-        let mut cases = Vec::new();
-        for (model, guest) in all {
-            guest.call("fill", &[live], live)?;
-            cases.push(Case::new("use", &at, model, move |count| {
-                guest.call("use", &[count, live], count)
-            }));
-        }
-        if live == 1 {
-            let guest = wasi::Guest::start(&executor)?;
-            cases.push(Case::new("use", &at, WASI_P1, move |count| guest.use_it(count)));
-            let guest = component::Guest::start(&executor)?;
-            cases.push(Case::new("use", &at, COMPONENT, move |count| guest.use_it(count)));
-        }
-        results.extend(compare(&mut cases, scale.effort)?);
+    for live in [1, 10, 100, 1_000] {
+        results.extend(compare(&mut use_cases(live)?, scale.effort)?);
     }
     Ok(results)
+}
+
+/// All models with so many live handles; those that always have one only where that is asked for.
+pub(crate) fn use_cases(live: u32) -> Result<Vec<Case>> {
+    let executor = executor()?;
+    let mut all = holders(&executor)?;
+    let empty = integer::Guest::start(&executor, Work::Left)?;
+    all.push((EMPTY, Holder::Integer(empty)));
+    let at = format!("{live} live");
+    let mut cases = Vec::new();
+    for (model, guest) in all {
+        guest.call("fill", &[live], live)?;
+        cases.push(Case::new("use", &at, model, move |count| {
+            guest.call("use", &[count, live], count)
+        }));
+    }
+    if live == 1 {
+        let guest = wasi::Guest::start(&executor)?;
+        cases.push(Case::new("use", &at, WASI_P1, move |count| guest.use_it(count)));
+        let guest = component::Guest::start(&executor)?;
+        cases.push(Case::new("use", &at, COMPONENT, move |count| guest.use_it(count)));
+    }
+    Ok(cases)
 }
 
 /// Many handles, at random among all or among 512 of them.
@@ -112,26 +118,42 @@ pub(crate) fn use_while_creating(scale: Scale) -> Result<Vec<Measured>> {
 
 /// Deriving by a binary rule.
 pub(crate) fn derive(scale: Scale) -> Result<Vec<Measured>> {
+    let mut cases = derive_and_close_cases()?;
+    cases.extend(derive_cases()?);
+    compare(&mut cases, scale.effort)
+}
+
+/// Derives, and gives up what was derived.
+pub(crate) fn derive_and_close_cases() -> Result<Vec<Case>> {
+    let executor = executor()?;
+    let mut cases = Vec::new();
+    for (model, guest) in holders(&executor)? {
+        cases.push(Case::new("derive and close", "", model, move |count| {
+            guest.call("derive_close", &[count], count)
+        }));
+    }
+    Ok(cases)
+}
+
+/// Derives many, and gives them up while nobody measures.
+fn derive_cases() -> Result<Vec<Case>> {
     const BATCH: u32 = 1_000;
     let executor = executor()?;
     let mut cases = Vec::new();
     for (model, guest) in holders(&executor)? {
         guest.call("fill", &[BATCH], BATCH)?;
         guest.call("close", &[BATCH], BATCH)?;
-        let both = guest.clone();
-        cases.push(Case::new("derive and close", "", model, move |count| {
-            both.call("derive_close", &[count], count)
-        }));
         cases.push(Case::timed("derive", "", model, move |count| {
-            let mut time = std::time::Duration::ZERO;
-            for _ in 0..count.div_ceil(BATCH) {
-                let start = std::time::Instant::now();
+            let batches = count.div_ceil(BATCH);
+            let mut time = Duration::ZERO;
+            for _ in 0..batches {
+                let start = Instant::now();
                 guest.call("derive", &[BATCH], BATCH)?;
                 time += start.elapsed();
                 guest.call("close", &[BATCH], BATCH)?;
             }
-            Ok(time.mul_f64(f64::from(count) / f64::from(count.div_ceil(BATCH) * BATCH)))
+            Ok(time.mul_f64(f64::from(count) / f64::from(batches * BATCH)))
         }));
     }
-    compare(&mut cases, scale.effort)
+    Ok(cases)
 }

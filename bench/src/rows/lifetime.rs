@@ -192,7 +192,8 @@ fn alone(what: &str, count: u32) -> Result<f64> {
 /// The other side of [`alone`]: `refcap-bench weigh WHAT COUNT`.
 pub(crate) fn weigh(what: &str, count: u32) -> Result<()> {
     let executor = executor()?;
-    let runtime = Runtime::new()?;
+    // As an embedder sets it up who has so many.
+    let runtime = Runtime::builder().dense(what == "vats").build()?;
     let bytes = match what {
         "vats" => executor.block_on(weigh_vats(&runtime, count))?,
         _ => weigh_capabilities(&executor, &runtime, count)?,

@@ -1,7 +1,7 @@
 //! What is measured: one file for each group of rows of the report.
 
 mod authority;
-mod handles;
+pub(crate) mod handles;
 pub(crate) mod lifetime;
 pub(crate) mod tcp;
 

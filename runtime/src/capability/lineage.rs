@@ -447,8 +447,14 @@ fn fell(nodes: &mut Register<Node>, top: Key<Node>) -> Fallen {
     };
     unlink(nodes, top);
     let mut targets = Vec::new();
-    for key in subtree(nodes, top) {
+    // Taken out on the way, so that each node is looked at once: most of the time goes into fetching it.
+    let mut open = vec![top];
+    while let Some(key) = open.pop() {
         let Some(node) = nodes.remove(key) else { continue };
+        if key != top {
+            open.extend(node.next);
+        }
+        open.extend(node.first_child);
         fallen.held += usize::from(node.is_held());
         if let Some(owner) = node.owner {
             owner.discount_capability();

@@ -3,7 +3,10 @@
 use refcap_abi::ErrorCode;
 
 use crate::audit;
+use crate::capability::Key;
+use crate::capability::table::Entry;
 use crate::references::{Call, Outcome, Reply};
+use crate::vat::VatState;
 
 /// `revoker_revoke(revoker) -> status`: end what the revoker was made for.
 ///
@@ -30,9 +33,8 @@ pub(super) fn revoke(call: &mut Call<'_>) -> Reply {
 /// - **Checks** nothing more.
 /// - **Returns** the code of its kind.
 /// - **Traps** never.
-pub(super) fn kind(call: &mut Call<'_>) -> Reply {
-    let entry = call.state().table.get(call.key(0)?)?;
-    Ok(Outcome::Done(entry.object().kind().code()))
+pub(super) fn kind(state: &VatState, capability: Key<Entry>) -> Result<i32, ErrorCode> {
+    Ok(state.table.get(capability)?.object().kind().code())
 }
 
 /// `cap_close(capability) -> status`: give a capability up.

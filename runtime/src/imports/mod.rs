@@ -36,61 +36,61 @@ mod vat;
 use refcap_abi::Import;
 use wasmtime::Linker;
 
-use crate::references::{Body, Compared, Fast, Ordinary, References, define_all};
+use crate::references::{Body, Compared, Fast, Ordinary, Passage, References, define_all, later, now, peek};
 use crate::vat::VatState;
 
 /// Registers all host functions.
 pub(crate) fn add_to_linker(linker: &mut Linker<VatState>, references: References) -> wasmtime::Result<()> {
     match references {
-        References::Fast => define_all::<Fast>(linker, body),
-        References::Ordinary => define_all::<Ordinary>(linker, body),
-        References::Compared => define_all::<Compared>(linker, body),
+        References::Fast => define_all::<Fast>(linker, body::<Fast>),
+        References::Ordinary => define_all::<Ordinary>(linker, body::<Ordinary>),
+        References::Compared => define_all::<Compared>(linker, body::<Compared>),
     }
 }
 
 /// The body of an import.
-fn body(import: &Import) -> Body {
+fn body<P: Passage>(import: &Import) -> Body {
     match import.name {
-        "net_only" => Body::Now(net::only),
-        "net_exactly" => Body::Now(net::exactly),
-        "net_except" => Body::Now(net::except),
-        "net_limit" => Body::Now(net::limit),
-        "net_revocable" => Body::Now(net::revocable),
-        "net_connect" => Body::Later(|call| Box::pin(open::connect(call))),
-        "net_connect_from" => Body::Later(|call| Box::pin(open::connect_from(call))),
-        "net_listen" => Body::Now(open::listen),
-        "net_bind_udp" => Body::Now(open::bind_udp),
-        "net_resolve" => Body::Later(|call| Box::pin(name::resolve(call))),
-        "net_allows" => Body::Now(net::allows),
-        "net_describe" => Body::Now(net::describe),
-        "net_flags" => Body::Now(net::flags),
-        "stream_read" => Body::Now(stream::read),
-        "stream_write" => Body::Now(stream::write),
-        "stream_read_vectored" => Body::Now(stream::read_vectored),
-        "stream_write_vectored" => Body::Now(stream::write_vectored),
-        "stream_copy" => Body::Now(stream::copy),
-        "stream_shutdown" => Body::Now(stream::shutdown),
-        "stream_no_delay" => Body::Now(stream::no_delay),
-        "name_connect" => Body::Later(|call| Box::pin(name::connect(call))),
-        "name_describe" => Body::Now(name::describe),
-        "listener_accept" => Body::Now(open::accept),
-        "udp_connect" => Body::Now(udp::connect),
-        "udp_send" => Body::Now(udp::send),
-        "udp_receive" => Body::Now(udp::receive),
-        "udp_dropped" => Body::Now(udp::dropped),
-        "socket_wait" => Body::Later(|call| Box::pin(socket::wait(call))),
-        "socket_address" => Body::Now(socket::address),
-        "poller_new" => Body::Now(poller::new),
-        "poller_add" => Body::Now(poller::add),
-        "poller_remove" => Body::Now(poller::remove),
-        "poller_wait" => Body::Later(|call| Box::pin(poller::wait(call))),
-        "revoker_revoke" => Body::Now(any::revoke),
-        "cap_kind" => Body::Now(any::kind),
-        "cap_close" => Body::Now(any::close),
-        "grant_take" => Body::Now(vat::grant_take),
-        "error_message" => Body::Now(vat::error_message),
-        "time_now" => Body::Now(vat::time_now),
-        "report" => Body::Now(vat::report),
+        "net_only" => now!(net::only),
+        "net_exactly" => now!(net::exactly),
+        "net_except" => now!(net::except),
+        "net_limit" => now!(net::limit),
+        "net_revocable" => now!(net::revocable),
+        "net_connect" => later!(open::connect),
+        "net_connect_from" => later!(open::connect_from),
+        "net_listen" => now!(open::listen),
+        "net_bind_udp" => now!(open::bind_udp),
+        "net_resolve" => later!(name::resolve),
+        "net_allows" => now!(net::allows),
+        "net_describe" => now!(net::describe),
+        "net_flags" => peek!(P, net::flags),
+        "stream_read" => now!(stream::read),
+        "stream_write" => now!(stream::write),
+        "stream_read_vectored" => now!(stream::read_vectored),
+        "stream_write_vectored" => now!(stream::write_vectored),
+        "stream_copy" => now!(stream::copy),
+        "stream_shutdown" => now!(stream::shutdown),
+        "stream_no_delay" => now!(stream::no_delay),
+        "name_connect" => later!(name::connect),
+        "name_describe" => now!(name::describe),
+        "listener_accept" => now!(open::accept),
+        "udp_connect" => now!(udp::connect),
+        "udp_send" => now!(udp::send),
+        "udp_receive" => now!(udp::receive),
+        "udp_dropped" => now!(udp::dropped),
+        "socket_wait" => later!(socket::wait),
+        "socket_address" => now!(socket::address),
+        "poller_new" => now!(poller::new),
+        "poller_add" => now!(poller::add),
+        "poller_remove" => now!(poller::remove),
+        "poller_wait" => later!(poller::wait),
+        "revoker_revoke" => now!(any::revoke),
+        "cap_kind" => peek!(P, any::kind),
+        "cap_close" => now!(any::close),
+        "grant_take" => now!(vat::grant_take),
+        "error_message" => now!(vat::error_message),
+        "time_now" => now!(vat::time_now),
+        "report" => now!(vat::report),
         // The table and this list are in one repository; the test below keeps them together.
         name => unreachable!("the import `{name}` has no body"),
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn every_import_has_a_body_of_its_kind() {
         for import in IMPORTS {
-            let suspends = matches!(body(import), Body::Later(_));
+            let suspends = matches!(body::<Fast>(import), Body::Later(_));
             assert_eq!(suspends, import.suspends, "{}", import.name);
         }
     }

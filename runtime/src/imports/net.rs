@@ -6,10 +6,11 @@ use refcap_authority::{DeriveError, Query, Request, Terms};
 
 use super::memory::{Span, copy_in};
 use super::open::make_room;
+use crate::capability::Key;
 use crate::capability::rights::{Rights, TermsRefused, label_under, lease_end};
-use crate::capability::table::{NoBirth, Object, Own};
+use crate::capability::table::{Entry, NoBirth, Object, Own};
 use crate::references::{Call, Outcome, Reply};
-use crate::vat::Refusal;
+use crate::vat::{Refusal, VatState};
 
 /// The longest query in its binary form, with room for a name of 255 bytes.
 const QUERY_BYTES: usize = 512;
@@ -190,9 +191,9 @@ pub(super) fn describe(call: &mut Call<'_>) -> Reply {
 /// - **Returns** `FLAG_DERIVABLE` if others can be derived from it, and `FLAG_TRANSFERABLE` if it may be handed to
 ///   another vat, added.
 /// - **Traps** never.
-pub(super) fn flags(call: &mut Call<'_>) -> Reply {
-    let rights = call.state().table.get(call.key(0)?)?.net()?;
+pub(super) fn flags(state: &VatState, net: Key<Entry>) -> Result<i32, ErrorCode> {
+    let rights = state.table.get(net)?.net()?;
     let derivable = if rights.derivable { FLAG_DERIVABLE } else { 0 };
     let transferable = if rights.transferable { FLAG_TRANSFERABLE } else { 0 };
-    Ok(Outcome::Done(derivable | transferable))
+    Ok(derivable | transferable)
 }

@@ -6,7 +6,7 @@ use wasmtime::{AsContextMut, ExternRef, Linker, Module, RootScope, Rooted, Store
 use super::cells::Cells;
 use super::compared::Compared;
 use super::fast::Fast;
-use super::{Body, Call, Heap, MintError, Outcome, Passage, References, Reply, check, raw};
+use super::{Call, Heap, MintError, Outcome, Passage, References, Reply, check, now, raw};
 use crate::capability::Key;
 use crate::capability::table::{Entry, Object};
 use crate::limits::Limits;
@@ -187,7 +187,7 @@ fn made_per_collection(live: usize) -> usize {
     const MADE: usize = 4 * ROOM;
     let runtime = Runtime::new().unwrap();
     let mut linker = Linker::new(runtime.engine());
-    raw::define::<Fast>(&mut linker, &MAKE, Body::Now(make)).unwrap();
+    raw::define::<Fast>(&mut linker, &MAKE, now!(make)).unwrap();
     let guest = format!(
         r#"(module
           (import "{MODULE}" "make" (func $make (result externref i32)))

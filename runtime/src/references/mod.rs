@@ -165,14 +165,54 @@ impl From<crate::vat::Refusal> for Failure {
 
 pub(crate) type Reply = Result<Outcome, Failure>;
 
-/// A host function's body.
+/// A host function's body. [`now`] and [`later`] make them.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
-    /// It answers at once.
-    Now(fn(&mut Call<'_>) -> Reply),
+    /// It answers at once: with a number, or with [`MORE`] and a reply that is left in the call.
+    Now(fn(&mut Call<'_>) -> i32),
+    /// It takes one reference, and answers at once with what the vat's state says of it.
+    Peek(Registers),
     /// It may suspend the guest.
     Later(for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>>),
 }
+
+/// Registers one host function.
+pub(crate) type Registers =
+    fn(&mut Linker<VatState>, &'static Import, wasmtime::FuncType) -> wasmtime::Result<()>;
+
+/// There is more to say than a number. No number is that low: those below zero are errors' and few.
+const MORE: i32 = i32::MIN;
+
+/// A [`Body`] that answers at once. As a macro, so that the function is compiled into it: its reply is then a
+/// number in a register, and not a value of a hundred bytes.
+macro_rules! now {
+    ($function:path) => {
+        $crate::references::Body::Now(|call| {
+            let reply = $function(call);
+            call.reply(reply)
+        })
+    };
+}
+
+/// A [`Body`] that takes one reference and asks the vat's state about it, for a [`Passage`]. The question, of the type
+/// `fn(&VatState, Key<Entry>) -> Result<i32, ErrorCode>`, is compiled into what is registered.
+macro_rules! peek {
+    ($passage:ty, $question:path) => {
+        $crate::references::Body::Peek(|linker, import, ty| {
+            $crate::references::define_peek::<$passage, _>(linker, import, ty, $question)
+        })
+    };
+}
+
+/// A [`Body`] that may suspend the guest.
+macro_rules! later {
+    ($function:path) => {
+        $crate::references::Body::Later(|call| Box::pin($function(call)))
+    };
+}
+
+pub(crate) use raw::define_peek;
+pub(crate) use {later, now, peek};
 
 /// One call of a host function, its references already resolved.
 pub(crate) struct Call<'a> {
@@ -180,6 +220,8 @@ pub(crate) struct Call<'a> {
     caller: Caller<'a, VatState>,
     keys: [Option<Key<Entry>>; MAX_REFS],
     ints: [i32; MAX_INTS],
+    /// What there is to say besides a number.
+    more: Option<Reply>,
 }
 
 impl<'a> Call<'a> {
@@ -190,6 +232,19 @@ impl<'a> Call<'a> {
             caller,
             keys: [None; MAX_REFS],
             ints: [0; MAX_INTS],
+            more: None,
+        }
+    }
+
+    /// Leaves a reply, or returns it where it is no more than a number.
+    #[inline(always)]
+    pub(crate) fn reply(&mut self, reply: Reply) -> i32 {
+        match reply {
+            Ok(Outcome::Done(status)) => status,
+            more => {
+                self.more = Some(more);
+                MORE
+            }
         }
     }
 
@@ -247,13 +302,13 @@ pub(crate) fn define_all<P: Passage>(
 /// Turns raw references into keys. They go first, before anything that could collect.
 // Inlined with what calls it, here and below: values that are passed on through memory cost more than a look-up.
 #[inline(always)]
-fn enter<P: Passage, const REFS: usize>(
+fn enter<P: Passage, const REFS: usize, const CONSUMES: bool>(
     call: &mut Call<'_>,
     references: [u32; REFS],
 ) -> wasmtime::Result<Result<(), ErrorCode>> {
     let mut found = Ok(());
     for (place, raw) in references.into_iter().enumerate() {
-        let known = match call.import.consumes {
+        let known = match CONSUMES {
             false => P::known(call.state(), raw),
             true => None,
         };
@@ -285,13 +340,13 @@ fn find_out<P: Passage>(
     })
 }
 
-/// Turns a reply into raw results.
-fn leave<P: Passage>(call: &mut Call<'_>, reply: Reply) -> wasmtime::Result<Results> {
+/// Turns a status, and the reply that is left in the call, into raw results.
+fn leave<P: Passage>(call: &mut Call<'_>, status: i32) -> wasmtime::Result<Results> {
     let mut results = Results {
         refs: [0; MAX_REFS],
         status: 0,
     };
-    let refused = match reply {
+    let refused = match call.more.take().unwrap_or(Ok(Outcome::Done(status))) {
         Ok(Outcome::Done(status)) => {
             results.status = status;
             None

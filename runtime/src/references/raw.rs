@@ -11,10 +11,12 @@
 
 use std::mem::MaybeUninit;
 
-use refcap_abi::{Import, MODULE, Param};
-use wasmtime::{Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
+use refcap_abi::{ErrorCode, Import, MODULE, Param};
+use wasmtime::{Caller, Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
 
-use super::{Body, Call, MAX_INTS, MAX_REFS, Outcome, Passage, Reply, Results, enter, leave};
+use super::{Body, Call, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, enter, leave};
+use crate::capability::Key;
+use crate::capability::table::Entry;
 use crate::vat::VatState;
 
 /// Registers one host function.
@@ -26,13 +28,13 @@ pub(super) fn define<P: Passage>(
     assert!(import.refs_in() <= MAX_REFS && import.refs_out <= MAX_REFS && import.ints_in() <= MAX_INTS);
     let ty = signature(linker.engine(), import);
     match body {
-        // The number of references is known to the compiler, so that it makes straight code of each.
-        Body::Now(body) => match import.refs_in() {
-            0 => define_now::<P, 0>(linker, import, ty, body)?,
-            1 => define_now::<P, 1>(linker, import, ty, body)?,
-            _ => define_now::<P, 2>(linker, import, ty, body)?,
-        },
+        Body::Now(body) => define_now::<P>(linker, import, ty, body)?,
+        Body::Peek(registers) => registers(linker, import, ty)?,
         Body::Later(body) => {
+            assert!(
+                !import.consumes,
+                "no import that suspends takes a reference for good"
+            );
             linker.func_new_async(MODULE, import.name, ty, move |mut caller, values, out| {
                 Box::new(async move {
                     let (mut references, mut ints) = ([0; MAX_REFS], [0; MAX_INTS]);
@@ -59,15 +61,16 @@ pub(super) fn define<P: Passage>(
                     let mut call = Call::new(import, caller);
                     call.ints = ints;
                     let entered = match import.refs_in() {
-                        0 => enter::<P, 0>(&mut call, [])?,
-                        1 => enter::<P, 1>(&mut call, [references[0]])?,
-                        _ => enter::<P, MAX_REFS>(&mut call, references)?,
+                        0 => enter::<P, 0, false>(&mut call, [])?,
+                        1 => enter::<P, 1, false>(&mut call, [references[0]])?,
+                        _ => enter::<P, MAX_REFS, false>(&mut call, references)?,
                     };
                     let reply = match entered {
                         Ok(()) => body(&mut call).await,
                         Err(code) => Err(code.into()),
                     };
-                    let results = leave::<P>(&mut call, reply)?;
+                    let status = call.reply(reply);
+                    let results = leave::<P>(&mut call, status)?;
                     let (refs, status) = out.split_at_mut(import.refs_out);
                     for (place, raw) in refs.iter_mut().zip(results.refs) {
                         *place = Val::ExternRef(ExternRef::from_raw(call.caller(), raw));
@@ -83,32 +86,113 @@ pub(super) fn define<P: Passage>(
     Ok(())
 }
 
-/// Registers a host function that answers at once and takes `REFS` references.
-fn define_now<P: Passage, const REFS: usize>(
+/// Registers a host function that asks about one capability.
+pub(crate) fn define_peek<P: Passage, Q>(
     linker: &mut Linker<VatState>,
     import: &'static Import,
     ty: FuncType,
-    body: fn(&mut Call<'_>) -> Reply,
+    question: Q,
+) -> wasmtime::Result<()>
+where
+    Q: Fn(&VatState, Key<Entry>) -> Result<i32, ErrorCode> + Copy + Send + Sync + 'static,
+{
+    assert_eq!(
+        (import.params, import.refs_out, import.consumes),
+        (&[Param::Ref][..], 0, false)
+    );
+    // SAFETY: there is one parameter, a reference, which wasmtime has set, and one result, which is set.
+    unsafe {
+        linker.func_new_unchecked(MODULE, import.name, ty, move |caller, values| {
+            let [raw] = read::<1, 0>(values, &mut [0; MAX_INTS]);
+            let state = caller.data();
+            let answer = match P::known(state, raw) {
+                Some(key) if !state.has_letters() => question(state, key),
+                _ => Err(ErrorCode::WouldBlock),
+            };
+            let status = match answer {
+                Ok(status) => status,
+                Err(_) => peek_slowly::<P, Q>(caller, import, raw, question)?,
+            };
+            values[0].write(ValRaw::i32(status));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The same, where there is something to find out first, or an error to tell.
+#[cold]
+fn peek_slowly<P: Passage, Q>(
+    caller: Caller<'_, VatState>,
+    import: &'static Import,
+    raw: u32,
+    question: Q,
+) -> wasmtime::Result<i32>
+where
+    Q: Fn(&VatState, Key<Entry>) -> Result<i32, ErrorCode>,
+{
+    let mut call = Call::new(import, caller);
+    let reply = match enter::<P, 1, false>(&mut call, [raw])? {
+        Ok(()) => call.key(0).and_then(|key| question(call.state(), key)),
+        Err(code) => Err(code),
+    };
+    let reply = reply.map(Outcome::Done).map_err(Into::into);
+    let status = call.reply(reply);
+    Ok(leave::<P>(&mut call, status)?.status)
+}
+
+/// Registers a host function that answers at once.
+fn define_now<P: Passage>(
+    linker: &mut Linker<VatState>,
+    import: &'static Import,
+    ty: FuncType,
+    body: fn(&mut Call<'_>) -> i32,
 ) -> wasmtime::Result<()> {
-    assert_eq!(import.refs_in(), REFS);
-    let (ints, refs_out) = (import.ints_in(), import.refs_out);
+    // The numbers of parameters are the compiler's to know, so that it makes straight code of each combination.
+    macro_rules! of_shape {
+        ($($refs:literal: $($ints:literal)*,)*) => {
+            match (import.refs_in(), import.ints_in()) {
+                (1, 0) if import.consumes => {
+                    define_of_shape::<P, 1, 0, true>(linker, import, ty, body)
+                }
+                $($(($refs, $ints) => {
+                    define_of_shape::<P, $refs, $ints, false>(linker, import, ty, body)
+                })*)*
+                _ => unreachable!("`{}` has more parameters than any import may have", import.name),
+            }
+        };
+    }
+    of_shape!(0: 0 1 2 3 4 5, 1: 0 1 2 3 4 5, 2: 0 1 2 3 4 5,)
+}
+
+/// Registers a host function that takes `REFS` references and `INTS` numbers.
+fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSUMES: bool>(
+    linker: &mut Linker<VatState>,
+    import: &'static Import,
+    ty: FuncType,
+    body: fn(&mut Call<'_>) -> i32,
+) -> wasmtime::Result<()> {
+    assert_eq!(
+        (import.refs_in(), import.ints_in(), import.consumes),
+        (REFS, INTS, CONSUMES)
+    );
+    let makes = import.refs_out > 0;
     // SAFETY: wasmtime passes at least as many values as the larger of the numbers of parameters and results of
     // `ty`, and has set those of the parameters to values of their types. `read` takes just these, in this
     // order; the results are set to values of their types. All of it follows `import`, from which `ty` was made.
     unsafe {
         linker.func_new_unchecked(MODULE, import.name, ty, move |caller, values| {
             let mut call = Call::new(import, caller);
-            let references = read::<REFS>(ints, values, &mut call.ints);
-            let reply = match enter::<P, REFS>(&mut call, references)? {
+            let references = read::<REFS, INTS>(values, &mut call.ints);
+            let status = match enter::<P, REFS, CONSUMES>(&mut call, references)? {
                 Ok(()) => body(&mut call),
-                Err(code) => Err(code.into()),
+                Err(code) => call.reply(Err(code.into())),
             };
-            match reply {
-                // Most calls: nothing has to be made, and the reply is not moved.
-                Ok(Outcome::Done(status)) if refs_out == 0 => {
-                    values[0].write(ValRaw::i32(status));
-                }
-                reply => write(import, values, &leave::<P>(&mut call, reply)?),
+            if status != MORE && !makes {
+                // Most calls: nothing has to be made.
+                values[0].write(ValRaw::i32(status));
+            } else {
+                write(import, values, &leave::<P>(&mut call, status)?);
             }
             Ok(())
         })?;
@@ -126,19 +210,18 @@ pub(super) fn signature(engine: &Engine, import: &Import) -> FuncType {
     FuncType::new(engine, params, results)
 }
 
-/// Reads the parameters: `REFS` references, which it returns, then `ints` numbers.
+/// Reads the parameters: `REFS` references, which it returns, then `INTS` numbers.
 ///
 /// # Safety
 ///
 /// `values` has at least that many elements, each set to a value of its type.
 #[inline(always)]
-unsafe fn read<const REFS: usize>(
-    ints: usize,
+unsafe fn read<const REFS: usize, const INTS: usize>(
     values: &[MaybeUninit<ValRaw>],
     numbers: &mut [i32; MAX_INTS],
 ) -> [u32; REFS] {
-    let (refs, rest) = values.split_at(REFS);
-    for (place, value) in numbers.iter_mut().zip(&rest[..ints]) {
+    let (refs, ints) = values[..REFS + INTS].split_at(REFS);
+    for (place, value) in numbers.iter_mut().zip(ints) {
         // SAFETY: what is not a reference is an `i32`, set by the caller.
         *place = unsafe { value.assume_init_ref() }.get_i32();
     }

@@ -14,7 +14,7 @@ use refcap_abi::{ErrorCode, Import, MODULE, Param};
 use wasmtime::{Linker, Module, Store};
 
 use super::compared::Compared;
-use super::{Body, Call, Outcome, Reply, raw};
+use super::{Call, Outcome, Reply, now, raw};
 use crate::capability::table::Object;
 use crate::limits::Limits;
 use crate::runtime::Runtime;
@@ -201,14 +201,14 @@ fn class_25_fast_and_ordinary_way_agree_under_stress() {
     let engine = runtime.engine();
     let mut linker = Linker::new(engine);
     for (import, body) in [
-        (&MAKE, make as fn(&mut Call<'_>) -> Reply),
-        (&MADE, made),
-        (&USE, use_it),
-        (&PAIR, pair),
-        (&CLOSE, close),
-        (&COLLECT, collect),
+        (&MAKE, now!(make)),
+        (&MADE, now!(made)),
+        (&USE, now!(use_it)),
+        (&PAIR, now!(pair)),
+        (&CLOSE, now!(close)),
+        (&COLLECT, now!(collect)),
     ] {
-        raw::define::<Compared>(&mut linker, import, Body::Now(body)).unwrap();
+        raw::define::<Compared>(&mut linker, import, body).unwrap();
     }
     let module = Module::new(engine, wat::parse_str(guest()).unwrap()).unwrap();
     let peer = Module::new(

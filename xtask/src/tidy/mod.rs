@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::bench::{MANIFEST as BENCH, target_folder as bench_folder};
 use crate::guests::{build_folder, workspaces};
 use crate::run::{cargo, root, run};
 use crate::toolchain::Toolchain;
@@ -37,6 +38,7 @@ impl Tidy {
 
 fn format() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["fmt", "--check", "--manifest-path", BENCH]))?;
     for workspace in workspaces()? {
         // A workspace without a package of its own: `--all` is the only way to name its members.
         run(cargo()
@@ -48,6 +50,11 @@ fn format() -> Result<()> {
 
 fn lints() -> Result<()> {
     const DENY: [&str; 3] = ["--", "-D", "warnings"];
+    run(cargo()
+        .args(["clippy", "--quiet", "--all-targets", "--manifest-path", BENCH])
+        .arg("--target-dir")
+        .arg(bench_folder())
+        .args(DENY))?;
     run(cargo()
         .args(["clippy", "--quiet", "--workspace", "--all-targets"])
         .args(DENY))?;

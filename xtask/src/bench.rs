@@ -1,0 +1,50 @@
+//! `cargo xtask bench`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::run::{cargo, root, run};
+
+/// The benchmark is a workspace of its own.
+pub(crate) const MANIFEST: &str = "bench/Cargo.toml";
+
+/// Where it is built.
+pub(crate) fn target_folder() -> PathBuf {
+    root().join("target/bench")
+}
+
+/// Measure what references cost, beside integer descriptors and what others use. Builds for some minutes at
+/// first; `cargo xtask bench -- --help` says what can be measured.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Leave out the largest sizes, and measure each less often: under three minutes.
+    #[arg(long)]
+    quick: bool,
+
+    /// Print each result as an object of JSON on a line of standard output, and write no report.
+    #[arg(long)]
+    json: bool,
+
+    /// Groups of rows to measure, and further arguments behind `--`.
+    #[arg(value_name = "GROUP")]
+    groups: Vec<String>,
+
+    /// Further arguments for the benchmark.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> Result<()> {
+        let mut bench = cargo();
+        // Its results may be read by a script: what cargo says goes elsewhere.
+        bench.args(["run", "--quiet", "--release", "--manifest-path", MANIFEST]);
+        bench.arg("--target-dir").arg(target_folder()).arg("--");
+        bench.args(self.quick.then_some("--quick"));
+        bench.args(self.json.then_some("--json"));
+        bench.args(&self.groups).args(&self.arguments);
+        run(&mut bench)
+    }
+}
