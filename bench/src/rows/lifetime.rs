@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use wasmtime::{Result, ensure};
 
 use super::Scale;
+use super::tcp::Server;
 use crate::measure::{Case, Measured, compare};
 use crate::models::{REFERENCE, executor, guest};
 
@@ -154,6 +155,13 @@ pub(crate) fn memory(scale: Scale) -> Result<Vec<Measured>> {
         &[1_000, 10_000, 16_000]
     };
     for &count in vats {
+        // Each has a connection.
+        if let Some(most) = open_files()
+            && u64::from(count) + 200 > most
+        {
+            eprintln!("  {count} vats need more open files than the {most} that this process may have");
+            continue;
+        }
         let bytes = alone("vats", count)?;
         let at = format!("{count} vats");
         results.push(Measured::of(
@@ -173,6 +181,13 @@ pub(crate) fn memory(scale: Scale) -> Result<Vec<Measured>> {
         vec![bytes],
     ));
     Ok(results)
+}
+
+/// How many files this process may have open, where the system says so.
+fn open_files() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// Runs a measurement of memory in a process of its own, and returns what it found.
@@ -203,15 +218,16 @@ pub(crate) fn weigh(what: &str, count: u32) -> Result<()> {
 }
 
 async fn weigh_vats(runtime: &Runtime, count: u32) -> Result<f64> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
+    // In another process, so that the other ends of the connections weigh nothing here.
+    let server = Server::start()?;
+    let address = server.address;
     let program = Program::load(runtime, &wat::parse_str(blocked(address))?)?;
     let net = Capability::net(
         "net",
         format!("connect tcp {address}").parse()?,
         ambient_authority(),
     );
-    let (mut running, mut peers) = (Vec::new(), Vec::new());
+    let mut running = Vec::new();
     let mut before = 0.0;
     // The first ones fill what all of them share.
     const FIRST: u32 = 50;
@@ -219,16 +235,22 @@ async fn weigh_vats(runtime: &Runtime, count: u32) -> Result<f64> {
         if number == FIRST {
             before = resident()?;
         }
-        let mut vat: Vat = program.vat().grant("net", &net).start().await?;
+        let mut vat: Vat = program.vat().limits(limits()).grant("net", &net).start().await?;
         running.push(tokio::spawn(async move { vat.call_export("block", &[]).await }));
-        peers.push(listener.accept().await?);
+        // It runs until it blocks.
+        tokio::task::yield_now().await;
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     ensure!(
         running.iter().all(|vat| !vat.is_finished()),
         "a vat did not block"
     );
-    Ok(resident()? - before)
+    let after = resident()?;
+    ensure!(
+        net.lineage().len() > 2 * count as usize,
+        "not every vat is connected"
+    );
+    Ok(after - before)
 }
 
 fn weigh_capabilities(executor: &tokio::runtime::Runtime, runtime: &Runtime, count: u32) -> Result<f64> {

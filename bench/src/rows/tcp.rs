@@ -85,14 +85,27 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
+/// Moves all threads of this process to these processors, where the system can do that; says so if not.
+fn pin(processors: &str) {
+    let pid = std::process::id().to_string();
+    let pinned = Command::new("taskset")
+        .args(["-a", "-p", "-c", processors, &pid])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !pinned.is_ok_and(|status| status.success()) {
+        eprintln!("  the clients are not pinned to a processor: `taskset` does not work here");
+    }
+}
+
 /// A server in a process of its own, as long as this lives.
-struct Server {
+pub(crate) struct Server {
     process: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    fn start() -> Result<Server> {
+    pub(crate) fn start() -> Result<Server> {
         let own = std::env::current_exe()?;
         // On the other processor, where the system can say so.
         let pinned = Command::new("taskset")
@@ -428,6 +441,15 @@ fn source(server: SocketAddr) -> String {
 /// All rows of one connection at a time.
 pub(crate) fn one_connection(scale: Scale) -> Result<Vec<Measured>> {
     let server = Server::start()?;
+    // Before it is pinned: afterwards there is one.
+    let last = std::thread::available_parallelism().map_or(0, |count| usize::from(count) - 1);
+    pin("0");
+    let results = with_server(&server, scale);
+    pin(&format!("0-{last}"));
+    results
+}
+
+fn with_server(server: &Server, scale: Scale) -> Result<Vec<Measured>> {
     let executor = executor()?;
     let runtime = Runtime::new()?;
     let program = Program::load(&runtime, &wat::parse_str(source(server.address))?)?;

@@ -18,8 +18,8 @@ const NO_EPOCH: u32 = 0;
 const EMPTY: u64 = u64::MAX;
 /// Objects in the heap of references lie this many bits apart: two live ones never share a cell.
 const OBJECT_BITS: u32 = 5;
-/// The fewest cells there are, once there are any.
-const FEWEST: usize = 64;
+/// The fewest cells there are, once there are any. Most vats have a handful of references.
+const FEWEST: usize = 16;
 
 /// The epoch that holds now. The sentinel has the other end.
 #[derive(Debug, Default)]
