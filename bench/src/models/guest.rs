@@ -45,6 +45,11 @@ pub(crate) const NUMBERS: Handles = Handles {
 const RULE: &str = "connect tcp 10.1.2.3:4660";
 const RULE_AT: usize = 1024;
 
+/// Bytes as a module in text has them.
+pub(crate) fn data(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+}
+
 /// A guest that holds handles and uses them. Every loop returns how many of its calls did what they should.
 pub(crate) fn source(handles: Handles) -> String {
     let Handles {
@@ -63,7 +68,7 @@ pub(crate) fn source(handles: Handles) -> String {
         .position(|bytes| bytes == [0x12, 0x34])
         .expect("the port is in the rule");
     let (length, port_at) = (rule.len(), RULE_AT + port);
-    let bytes: String = rule.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let bytes = data(&rule);
     format!(
         r#"(module
   (import "{module}" "net_flags" (func $use (param {ty}) (result i32)))

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use refcap::References;
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{Answers, Authority, Request};
 use wasmtime::error::Context;
@@ -329,9 +328,3 @@ fn only(caller: &mut Caller<'_, Descriptors>, number: i32, at: i32, length: i32)
         Ok((authority, answers))
     })
 }
-
-/// The way that the compared models name.
-pub(crate) const WAYS: [(&str, References); 2] = [
-    (super::REFERENCE, References::Fast),
-    (super::ORDINARY, References::Ordinary),
-];

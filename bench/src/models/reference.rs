@@ -11,8 +11,21 @@ use super::guest;
 
 /// What the guests are granted.
 pub(crate) const GRANTED: &str = "connect tcp 10.0.0.0/8:*";
-/// As many capabilities as the rows need.
-const ENOUGH: usize = 4_000_000;
+/// The way that the compared models name.
+pub(crate) const WAYS: [(&str, References); 2] = [
+    (super::REFERENCE, References::Fast),
+    (super::ORDINARY, References::Ordinary),
+];
+
+/// As much as the largest rows need.
+pub(crate) fn limits() -> Limits {
+    const ENOUGH: usize = 4_000_000;
+    Limits::default()
+        .capabilities(ENOUGH)
+        .fan_out(u32::MAX)
+        .memory(4 << 30)
+        .table_elements(ENOUGH)
+}
 
 /// A vat and the thread that runs it.
 #[derive(Clone)]
@@ -31,12 +44,7 @@ impl Guest {
         );
         let program = Program::load(&runtime, &wat::parse_str(guest::source(guest::REFERENCES))?)?;
         let net = Capability::net("net", GRANTED.parse()?, ambient_authority());
-        let limits = Limits::default()
-            .capabilities(ENOUGH)
-            .fan_out(u32::MAX)
-            .memory(4 << 30)
-            .table_elements(ENOUGH);
-        let vat = executor.block_on(program.vat().limits(limits).grant("net", &net).start())?;
+        let vat = executor.block_on(program.vat().limits(limits()).grant("net", &net).start())?;
         Ok(Guest {
             vat: Rc::new(RefCell::new(vat)),
             executor: executor.clone(),

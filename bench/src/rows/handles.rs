@@ -7,7 +7,8 @@ use wasmtime::Result;
 
 use super::Scale;
 use crate::measure::{Case, Measured, compare};
-use crate::models::integer::{self, WAYS, Work};
+use crate::models::integer::{self, Work};
+use crate::models::reference::WAYS;
 use crate::models::{COMPONENT, EMPTY, INTEGER, WASI_P1, component, executor, reference, wasi};
 
 /// A guest whose handles are of one model.

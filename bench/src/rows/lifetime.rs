@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use refcap::{Capability, Limits, Program, Runtime, Vat, ambient_authority};
+use refcap::{Capability, Program, Runtime, Vat, ambient_authority};
 use refcap_abi::MODULE;
 use tokio::net::TcpListener;
 use wasmtime::{Result, ensure};
@@ -10,18 +10,8 @@ use wasmtime::{Result, ensure};
 use super::Scale;
 use super::tcp::Server;
 use crate::measure::{Case, Measured, compare};
+use crate::models::reference::limits;
 use crate::models::{REFERENCE, executor, guest};
-
-/// As many capabilities as the rows need.
-const ENOUGH: usize = 4_000_000;
-
-fn limits() -> Limits {
-    Limits::default()
-        .capabilities(ENOUGH)
-        .fan_out(u32::MAX)
-        .memory(4 << 30)
-        .table_elements(ENOUGH)
-}
 
 /// From a linked program to the first host call, and the vat's end.
 pub(crate) fn start(scale: Scale) -> Result<Vec<Measured>> {
@@ -126,7 +116,7 @@ fn wake(executor: &tokio::runtime::Runtime, runtime: &Runtime, repetitions: usiz
 fn blocked(server: std::net::SocketAddr) -> String {
     let address = refcap_abi::wire::encode_address(server);
     let length = address.len();
-    let bytes: String = address.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let bytes = guest::data(&address);
     format!(
         r#"(module
   (import "{MODULE}" "net_connect" (func $net_connect (param externref i32 i32 i32) (result externref i32)))

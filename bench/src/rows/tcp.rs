@@ -15,7 +15,7 @@ use wasmtime::{Result, bail, ensure};
 
 use super::Scale;
 use crate::measure::Measured;
-use crate::models::{REFERENCE, executor};
+use crate::models::{REFERENCE, executor, guest as text};
 
 const NATIVE: &str = "native";
 /// Bytes of a message that goes there and back.
@@ -308,7 +308,7 @@ async fn guest(vat: &mut Vat, job: &Job) -> Result<Done> {
 fn source(server: SocketAddr) -> String {
     let address = refcap_abi::wire::encode_address(server);
     let length = address.len();
-    let bytes: String = address.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let bytes = text::data(&address);
     let would_block = ErrorCode::WouldBlock.status();
     // Memory: the address, the greeting, the time, the counts of round trips, and the buffer.
     const COUNTS: usize = 4096;

@@ -171,7 +171,9 @@ impl Tree {
     }
 
     fn begin_lease(self: &Arc<Tree>, nodes: &mut Register<Node>, key: Key<Node>, ends: Option<Instant>) {
-        if let (Some(ends), Some(node)) = (ends, nodes.get_mut(key)) {
+        if let Some(ends) = ends
+            && let Some(node) = nodes.get_mut(key)
+        {
             node.lease = Some(Lease::begin(ends, &Arc::downgrade(self), key));
         }
     }
@@ -211,9 +213,7 @@ impl Tree {
         }
         let key = nodes.insert(id, node);
         link(&mut nodes, parent, key);
-        if lease.is_some() {
-            self.begin_lease(&mut nodes, key, lease);
-        }
+        self.begin_lease(&mut nodes, key, lease);
         if let (Holder::Vat(_, place), Some(node)) = (holder, nodes.get_mut(key)) {
             node.entry = Some(place(key));
         }

@@ -55,33 +55,35 @@ impl Rights {
     }
 
     pub(crate) fn only(&self, request: &Request) -> Result<Rights, TooComplex> {
-        Ok(Rights {
-            authority: self.authority.only_request(request)?,
-            answers: self.answers.only_request(request)?,
-            account: self.account.clone(),
-            derivable: self.derivable,
-            transferable: self.transferable,
-        })
+        Ok(self.narrowed_to(
+            self.authority.only_request(request)?,
+            self.answers.only_request(request)?,
+        ))
     }
 
     pub(crate) fn exactly(&self, request: &Request) -> Result<Rights, DeriveError> {
-        Ok(Rights {
-            authority: self.authority.exactly_request(request)?,
-            answers: self.answers.exactly_request(request)?,
-            account: self.account.clone(),
-            derivable: self.derivable,
-            transferable: self.transferable,
-        })
+        Ok(self.narrowed_to(
+            self.authority.exactly_request(request)?,
+            self.answers.exactly_request(request)?,
+        ))
     }
 
     pub(crate) fn except(&self, request: &Request) -> Result<Rights, TooComplex> {
-        Ok(Rights {
-            authority: self.authority.except_request(request)?,
-            answers: self.answers.except_request(request)?,
+        Ok(self.narrowed_to(
+            self.authority.except_request(request)?,
+            self.answers.except_request(request)?,
+        ))
+    }
+
+    /// On the same terms, to less.
+    fn narrowed_to(&self, authority: Authority, answers: Answers) -> Rights {
+        Rights {
+            authority,
+            answers,
             account: self.account.clone(),
             derivable: self.derivable,
             transferable: self.transferable,
-        })
+        }
     }
 
     /// The same on further terms. Flags are only ever set; a budget draws on the one above it.

@@ -106,12 +106,12 @@ where
             let [raw] = read::<1, 0>(values, &mut [0; MAX_INTS]);
             let state = caller.data();
             let answer = match P::known(state, raw) {
-                Some(key) if !state.has_letters() => question(state, key),
-                _ => Err(ErrorCode::WouldBlock),
+                Some(key) if !state.has_letters() => question(state, key).ok(),
+                _ => None,
             };
             let status = match answer {
-                Ok(status) => status,
-                Err(_) => peek_slowly::<P, Q>(caller, import, raw, question)?,
+                Some(status) => status,
+                None => peek_slowly::<P, Q>(caller, import, raw, question)?,
             };
             values[0].write(ValRaw::i32(status));
             Ok(())

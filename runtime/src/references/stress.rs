@@ -119,7 +119,7 @@ fn guest() -> String {
   (func $deep (param $ref externref) (param $number i32) (param $depth i32) (result i32)
     (local $wrong i32)
     (if (i32.eqz (local.get $depth)) (then (return (call $peer (local.get $ref) (local.get $number)))))
-    (drop (drop (call $make)))
+    (call $make) (drop) (drop)
     (if (i32.eqz (i32.and (call $next) (i32.const 63))) (then (drop (call $collect))))
     (local.set $wrong
       (call $deep (local.get $ref) (local.get $number) (i32.sub (local.get $depth) (i32.const 1))))
@@ -134,7 +134,7 @@ fn guest() -> String {
       (br_if $places (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 4))) (i32.const {bytes})))))
 
   (func $step (result i32)
-    (local $what i32) (local $i i32) (local $j i32) (local $a i32) (local $b i32)
+    (local $ref externref) (local $what i32) (local $i i32) (local $j i32) (local $a i32) (local $b i32)
     (local.set $what (call $next))
     (local.set $i (i32.and (local.get $what) (i32.const {last})))
     (local.set $j (i32.and (i32.shr_u (local.get $what) (i32.const 8)) (i32.const {last})))
@@ -142,7 +142,7 @@ fn guest() -> String {
     (local.set $a (i32.load (i32.shl (local.get $i) (i32.const 2))))
     (local.set $b (i32.load (i32.shl (local.get $j) (i32.const 2))))
     (if (i32.le_u (local.get $what) (i32.const 2)) (then
-      (drop (call $make)) (local.set $ref)
+      (call $make) (drop) (local.set $ref)
       (table.set $t (local.get $i) (local.get $ref))
       (i32.store (i32.shl (local.get $i) (i32.const 2)) (call $made))
       (return (i32.const 0))))
@@ -179,15 +179,6 @@ fn guest() -> String {
     (local.get $wrong)))"#,
         bytes = HELD * 4,
         last = HELD - 1,
-    )
-    .replace(
-        "(drop (call $make)) (local.set $ref)",
-        "(call $make) (drop) (local.set $ref)",
-    )
-    .replace("(drop (drop (call $make)))", "(call $make) (drop) (drop)")
-    .replace(
-        "(local $what i32) (local $i i32)",
-        "(local $ref externref) (local $what i32) (local $i i32)",
     )
 }
 
