@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::id::{CapId, Key};
 use super::lineage::{Barren, Birth, Bounds, CapabilityInfo, Holder, Node, Tree};
 use super::rights::{GrantRefused, Rights, label_under, lease_end};
+use super::table::Object;
 use crate::ambient::AmbientAuthority;
 use crate::audit;
 
@@ -30,6 +31,8 @@ struct Hold {
     node: Key<Node>,
     kind: Kind,
     label: Arc<str>,
+    /// What it is a capability to. A Net's rights are in the lineage, where they can be narrowed.
+    object: Option<Object>,
 }
 
 impl Drop for Hold {
@@ -116,16 +119,24 @@ impl Capability {
         let authority = birth.rights.as_ref().map(|rights| &rights.authority);
         audit::grant(birth.id, Kind::Net, &label, authority);
         let (tree, node) = Tree::plant(birth);
-        Capability::new(tree, node, Kind::Net, label)
+        Capability::new(tree, node, Kind::Net, label, None)
     }
 
-    fn new(tree: Arc<Tree>, node: Key<Node>, kind: Kind, label: Arc<str>) -> Capability {
+    /// The hold on a node that the host holds. `object` is `None` for a Net.
+    pub(crate) fn new(
+        tree: Arc<Tree>,
+        node: Key<Node>,
+        kind: Kind,
+        label: Arc<str>,
+        object: Option<Object>,
+    ) -> Capability {
         Capability {
             hold: Arc::new(Hold {
                 tree,
                 node,
                 kind,
                 label,
+                object,
             }),
         }
     }
@@ -235,7 +246,7 @@ impl Capability {
             {
                 Ok(node) => {
                     audit::derive(id, self.id(), Kind::Net, &label, None, Some(&made));
-                    return Ok(Capability::new(hold.tree.clone(), node, Kind::Net, label));
+                    return Ok(Capability::new(hold.tree.clone(), node, Kind::Net, label, None));
                 }
                 // It was narrowed in between: look again.
                 Err(Barren::Narrowed) => {}
@@ -283,6 +294,10 @@ impl Capability {
 
     pub(crate) fn node(&self) -> Key<Node> {
         self.hold.node
+    }
+
+    pub(crate) fn object(&self) -> Option<&Object> {
+        self.hold.object.as_ref()
     }
 }
 

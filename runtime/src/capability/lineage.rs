@@ -235,6 +235,22 @@ impl Tree {
         }
     }
 
+    /// The vat that holds a capability lets it go, and the embedder's side holds it for now: it is on its way to
+    /// another vat.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "handing over is built before what hands over")
+    )]
+    pub(crate) fn release_to_host(&self, key: Key<Node>) {
+        let mut nodes = lock(&self.nodes);
+        let Some(node) = nodes.get_mut(key) else { return };
+        node.entry = None;
+        node.host_holds = true;
+        if let Some(owner) = node.owner.take() {
+            owner.discount_capability();
+        }
+    }
+
     /// Ends a capability and everything derived from it, in every vat, and returns how many of them
     /// somebody held. When this returns, no operation through any of them starts.
     pub(crate) fn revoke(&self, key: Key<Node>) -> usize {

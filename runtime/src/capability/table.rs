@@ -28,8 +28,23 @@ pub(crate) enum Object {
     Poller(Arc<PollSet>),
     /// The power to end another node of the same lineage.
     Revoker(Key<Node>),
-    /// What was one of these, until its lease ended.
-    Expired(Kind),
+    /// What was one of these, until its lease ended or it was moved to another vat: the error that tells.
+    Gone(Kind, ErrorCode),
+}
+
+/// How a capability gets from one vat to another.
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "handing over is built before what hands over")
+)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    /// The other vat gets one that is derived from it.
+    Derived,
+    /// The other vat gets this one. Two vats can't read from one connection: each would have half of it.
+    Moved,
+    /// It means something in one vat only.
+    Never,
 }
 
 impl Object {
@@ -42,7 +57,7 @@ impl Object {
             Object::UdpSocket(_) => Kind::UdpSocket,
             Object::Poller(_) => Kind::Poller,
             Object::Revoker(_) => Kind::Revoker,
-            Object::Expired(kind) => *kind,
+            Object::Gone(kind, _) => *kind,
         }
     }
 
@@ -53,7 +68,21 @@ impl Object {
             Object::TcpListener(door) => Some(door.clone()),
             Object::TcpStream(door) => Some(door.clone()),
             Object::UdpSocket(door) => Some(door.clone()),
-            Object::Net(_) | Object::Poller(_) | Object::Revoker(_) | Object::Expired(_) => None,
+            Object::Net(_) | Object::Poller(_) | Object::Revoker(_) | Object::Gone(..) => None,
+        }
+    }
+
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "handing over is built before what hands over")
+    )]
+    fn passing(&self) -> Passing {
+        match self {
+            Object::Net(_) | Object::Revoker(_) => Passing::Derived,
+            Object::Name(_) | Object::TcpListener(_) | Object::TcpStream(_) | Object::UdpSocket(_) => {
+                Passing::Moved
+            }
+            Object::Poller(_) | Object::Gone(..) => Passing::Never,
         }
     }
 }
@@ -187,6 +216,23 @@ pub(crate) enum NoBirth {
     NotTransferable,
 }
 
+/// Why a capability could not leave its vat.
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "handing over is built before what hands over")
+)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotHandedOver {
+    /// It is not there, or was granted on terms that forbid it.
+    Code(ErrorCode),
+    /// This kind means something in one vat only.
+    Never(Kind),
+    /// The socket is in a poller of this vat.
+    InPoller,
+    /// There is no room in the lineage.
+    Barren(NoBirth),
+}
+
 impl CapTable {
     pub(crate) fn new(mailbox: Arc<Mailbox>, bounds: Bounds, limit: usize) -> Self {
         CapTable {
@@ -217,8 +263,10 @@ impl CapTable {
     pub(crate) fn get(&self, key: Key<Entry>) -> Result<&Entry, ErrorCode> {
         match self.entries.get(key) {
             None => Err(ErrorCode::Revoked),
-            Some(entry) if matches!(entry.object, Object::Expired(_)) => Err(ErrorCode::Expired),
-            Some(entry) => Ok(entry),
+            Some(entry) => match entry.object {
+                Object::Gone(_, why) => Err(why),
+                _ => Ok(entry),
+            },
         }
     }
 
@@ -253,23 +301,91 @@ impl CapTable {
         self.insert(&tree, node, Some(narrowings), birth, object)
     }
 
-    /// Adds a capability that the embedder grants: one more below its own.
+    /// Adds a capability that somebody else holds: one more below theirs. The embedder grants so, and so do
+    /// other vats, by way of [`hand_over`](CapTable::hand_over).
     pub(crate) fn accept(&mut self, name: &str, grant: &Capability) -> Result<Key<Entry>, NoBirth> {
         loop {
             let (rights, narrowings) = grant.tree().rights(grant.node()).ok_or(NoBirth::Revoked)?;
-            let rights = rights.ok_or(NoBirth::Revoked)?;
-            if !rights.transferable && !grant.tree().claim(grant.node(), self.mailbox.vat()) {
+            let object = match grant.object() {
+                Some(object) => object.clone(),
+                None => Object::Net(rights.clone().ok_or(NoBirth::Revoked)?),
+            };
+            if let Object::Net(rights) = &object
+                && !rights.transferable
+                && !grant.tree().claim(grant.node(), self.mailbox.vat())
+            {
                 return Err(NoBirth::NotTransferable);
             }
             let birth = Birth {
-                rights: Some(rights.clone()),
-                ..Birth::new(Kind::Net, self.granted_as(name, grant))
+                rights,
+                ..Birth::new(object.kind(), self.granted_as(name, grant))
             };
-            let object = Object::Net(rights);
             match self.insert(grant.tree(), grant.node(), Some(narrowings), birth, object) {
                 // Narrowed between the two looks.
                 Err(NoBirth::Stale) => {}
                 result => return result,
+            }
+        }
+    }
+
+    /// Gives a capability out of the vat's hands, for another one to [`accept`](CapTable::accept). A socket or
+    /// a Name leaves this vat, whose reference is `Closed` from now on; of anything else the other vat gets
+    /// one that is derived from this.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "handing over is built before what hands over")
+    )]
+    pub(crate) fn hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
+        loop {
+            match self.try_hand_over(key) {
+                // It was narrowed, which a letter says: look again.
+                Err(NotHandedOver::Barren(NoBirth::Stale)) => self.read_letters(),
+                result => return result,
+            }
+        }
+    }
+
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "handing over is built before what hands over")
+    )]
+    fn try_hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
+        let entry = self.get(key).map_err(NotHandedOver::Code)?;
+        let (tree, kind, label) = (entry.tree.clone(), entry.object.kind(), entry.label.clone());
+        match entry.object.passing() {
+            Passing::Never => Err(NotHandedOver::Never(kind)),
+            Passing::Moved => {
+                if entry.source().is_ok_and(|socket| socket.ending().is_watched()) {
+                    return Err(NotHandedOver::InPoller);
+                }
+                let entry = self.entries.get_mut(key).ok_or(ErrorCode::Revoked);
+                let entry = entry.map_err(NotHandedOver::Code)?;
+                let node = std::mem::replace(&mut entry.node, Key::to_nothing());
+                let object = std::mem::replace(&mut entry.object, Object::Gone(kind, ErrorCode::Closed));
+                tree.release_to_host(node);
+                Ok(Capability::new(tree, node, kind, label, Some(object)))
+            }
+            Passing::Derived => {
+                let (object, rights) = match &entry.object {
+                    Object::Net(rights) if !rights.transferable => {
+                        return Err(NotHandedOver::Code(ErrorCode::NotTransferable));
+                    }
+                    Object::Net(rights) => (None, Some(rights.clone())),
+                    other => (Some(other.clone()), None),
+                };
+                let mut birth = Birth {
+                    rights,
+                    ..Birth::new(kind, label.clone())
+                };
+                if let Some(Object::Revoker(target)) = &object {
+                    birth.target = Some(*target);
+                }
+                let (parent, narrowings) = (entry.node, Some(entry.narrowings));
+                let (id, holder) = (birth.id, Holder::Host);
+                let made = tree.derive(parent, narrowings, self.bounds, birth, holder);
+                let node = made.map_err(|barren| NotHandedOver::Barren(self.no_birth(barren)))?;
+                audit::derive(id, parent.id(), kind, &label, Some(self.mailbox.vat()), None);
+                Ok(Capability::new(tree, node, kind, label, object))
             }
         }
     }
@@ -344,12 +460,7 @@ impl CapTable {
         };
         let holder = Holder::Vat(&self.mailbox, &mut place);
         tree.derive(parent, narrowings, self.bounds, birth, holder)
-            .map_err(|barren| match barren {
-                Barren::Revoked => NoBirth::Revoked,
-                Barren::Narrowed => NoBirth::Stale,
-                Barren::TooDeep => NoBirth::Depth(self.bounds.depth),
-                Barren::TooWide => NoBirth::FanOut(self.bounds.fan_out),
-            })?;
+            .map_err(|barren| self.no_birth(barren))?;
         let key = made.ok_or(NoBirth::Revoked)?;
         if audit::is_watched()
             && let Some(entry) = self.entries.get(key)
@@ -359,6 +470,15 @@ impl CapTable {
             audit::derive(id, parent.id(), kind, label, vat, authority);
         }
         Ok(key)
+    }
+
+    fn no_birth(&self, barren: Barren) -> NoBirth {
+        match barren {
+            Barren::Revoked => NoBirth::Revoked,
+            Barren::Narrowed => NoBirth::Stale,
+            Barren::TooDeep => NoBirth::Depth(self.bounds.depth),
+            Barren::TooWide => NoBirth::FanOut(self.bounds.fan_out),
+        }
     }
 
     /// The holder gives a capability up. Returns whether it was there.
@@ -383,7 +503,7 @@ impl CapTable {
                 }
                 Letter::Ended(key, Ended::Expired) => {
                     if let Some(entry) = self.entries.get_mut(key) {
-                        entry.object = Object::Expired(entry.object.kind());
+                        entry.object = Object::Gone(entry.object.kind(), ErrorCode::Expired);
                     }
                 }
                 Letter::Narrowed {
@@ -436,6 +556,59 @@ mod tests {
 
     fn table() -> CapTable {
         CapTable::new(Mailbox::new(), BOUNDS, 10)
+    }
+
+    fn net(table: &mut CapTable, text: &str) -> (Capability, Key<Entry>) {
+        let net = Capability::net("net", text.parse().unwrap(), ambient_authority());
+        let key = table.accept("net", &net).unwrap();
+        (net, key)
+    }
+
+    #[test]
+    fn what_is_handed_over_is_derived_and_ends_with_what_it_came_from() {
+        let (mut ours, mut theirs) = (table(), table());
+        let (net, key) = net(&mut ours, "connect tcp 10.0.0.1:1-8");
+        let on_its_way = ours.hand_over(key).unwrap();
+        let theirs_key = theirs.accept("lent", &on_its_way).unwrap();
+        drop(on_its_way);
+        // The hold in between is gone: granted, ours, theirs.
+        assert_eq!(net.lineage().len(), 3);
+        net.narrow(&"connect tcp *:3".parse().unwrap()).unwrap();
+        theirs.read_letters();
+        let rights = theirs.get(theirs_key).unwrap().net().unwrap();
+        assert_eq!(rights.authority, "connect tcp 10.0.0.1:3".parse().unwrap());
+        // Ours is closed, and theirs lives on until what both come from is revoked.
+        assert!(ours.close(key));
+        assert!(theirs.get(theirs_key).is_ok());
+        assert_eq!(net.revoke(), 2);
+        theirs.read_letters();
+        assert_eq!(theirs.get(theirs_key).err(), Some(ErrorCode::Revoked));
+    }
+
+    #[test]
+    fn what_was_narrowed_a_moment_ago_is_handed_over_as_it_is_now() {
+        let (mut ours, mut theirs) = (table(), table());
+        let (net, key) = net(&mut ours, "connect tcp 10.0.0.1:1-8");
+        net.narrow(&"connect tcp *:3".parse().unwrap()).unwrap();
+        let on_its_way = ours.hand_over(key).unwrap();
+        let key = theirs.accept("lent", &on_its_way).unwrap();
+        let rights = theirs.get(key).unwrap().net().unwrap();
+        assert_eq!(rights.authority, "connect tcp 10.0.0.1:3".parse().unwrap());
+    }
+
+    #[test]
+    fn a_net_that_may_not_be_handed_on_and_a_poller_stay() {
+        let mut ours = table();
+        let policy = "connect tcp *:*; no hand-over".parse().unwrap();
+        let net = Capability::granted("net", &policy, ambient_authority()).unwrap();
+        let key = ours.accept("net", &net).unwrap();
+        let refused = NotHandedOver::Code(ErrorCode::NotTransferable);
+        assert_eq!(ours.hand_over(key).err(), Some(refused));
+        let poller = ours.plant("poller", Object::Poller(Arc::default())).unwrap();
+        assert_eq!(
+            ours.hand_over(poller).err(),
+            Some(NotHandedOver::Never(Kind::Poller))
+        );
     }
 
     // Letters once were posted after the lineage was unlocked. Two narrowings then could arrive in the

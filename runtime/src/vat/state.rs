@@ -14,7 +14,7 @@ use crate::budget::{Account, Short};
 use crate::capability::Key;
 use crate::capability::lineage::Bounds;
 use crate::capability::mailbox::{Mailbox, SocketPermit};
-use crate::capability::table::{CapTable, Entry, NoBirth};
+use crate::capability::table::{CapTable, Entry, NoBirth, NotHandedOver};
 use crate::limits::{Limits, Meter};
 use crate::net::Permit;
 use crate::references::Cells;
@@ -240,6 +240,23 @@ impl From<NoBirth> for Refusal {
             NoBirth::Depth(limit) => Refusal::limit(format_args!("{limit} derivations in a row")),
             NoBirth::NotTransferable => ErrorCode::NotTransferable.into(),
             NoBirth::FanOut(limit) => Refusal::limit(format_args!("{limit} capabilities derived from one")),
+        }
+    }
+}
+
+impl From<NotHandedOver> for Refusal {
+    fn from(kept: NotHandedOver) -> Self {
+        match kept {
+            NotHandedOver::Code(code) => code.into(),
+            NotHandedOver::Barren(barren) => barren.into(),
+            NotHandedOver::Never(kind) => Refusal::new(
+                ErrorCode::NotTransferable,
+                format_args!("a {kind} stays in its program"),
+            ),
+            NotHandedOver::InPoller => Refusal::new(
+                ErrorCode::NotTransferable,
+                "the socket is in a poller; take it out before it is handed on",
+            ),
         }
     }
 }
