@@ -18,10 +18,16 @@ pub struct Import {
     pub params: &'static [Param],
     /// How many capabilities it returns, before the status.
     pub refs_out: usize,
+    /// How many more numbers it returns, before the status. No import of this version returns any; the functions
+    /// between the runtime's own wasm and the host do.
+    pub extra_out: usize,
     /// Whether it may suspend the guest until something happens.
     pub suspends: bool,
     /// Whether the reference that it takes is of no use afterwards.
     pub consumes: bool,
+    /// Whether it leads to another program of the same vat, by way of wasm that the runtime provides, and not to
+    /// the host.
+    pub wired: bool,
 }
 
 impl Import {
@@ -50,8 +56,17 @@ const fn import(name: &'static str, params: &'static [Param], refs_out: usize) -
         name,
         params,
         refs_out,
+        extra_out: 0,
         suspends: false,
         consumes: false,
+        wired: false,
+    }
+}
+
+const fn wired(name: &'static str, params: &'static [Param], refs_out: usize) -> Import {
+    Import {
+        wired: true,
+        ..import(name, params, refs_out)
     }
 }
 
@@ -74,7 +89,7 @@ use Param::{I32, Ref};
 /// Every host function of this version of the ABI.
 ///
 /// What each one needs, checks, returns and when it traps is said beside its implementation, in the
-/// runtime's `imports` module.
+/// runtime's `imports` module; of those that are `wired`, in `switchboard`.
 pub const IMPORTS: &[Import] = &[
     // Net: derive
     import("net_only", &[Ref, I32, I32], 1),
@@ -122,6 +137,10 @@ pub const IMPORTS: &[Import] = &[
     // any kind
     import("cap_kind", &[Ref], 0),
     consuming("cap_close", &[Ref]),
+    // programs that this one is linked to
+    import("link_find", &[I32, I32], 0),
+    wired("link_give", &[Ref, I32], 0),
+    wired("link_take", &[I32], 1),
     // the vat itself
     import("grant_take", &[I32, I32], 1),
     import("error_message", &[I32, I32], 0),

@@ -42,6 +42,16 @@ pub const ENDOWMENT_SECTION: &str = "refcap.endowments";
 /// The export that receives each endowment: `(externref) -> i32`.
 pub const GRANT_EXPORT: &str = "refcap_grant";
 
+/// The export through which a program that is linked to this one takes what this one has put out for it:
+/// `() -> (externref)`. Null when nothing is there.
+pub const TAKE_EXPORT: &str = "refcap_take";
+
+/// The export that sets up a module without an entry point before anything else of it is called: `() -> ()`.
+pub const INITIALIZE_EXPORT: &str = "_initialize";
+
+/// The most programs in one vat: the one that is run, and those that are linked to it.
+pub const MAX_INSTANCES: usize = 16;
+
 /// The entry point of a module that has no [`COMMAND_EXPORT`]: `() -> i32`, the exit code.
 pub const START_EXPORT: &str = "refcap_start";
 

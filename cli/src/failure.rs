@@ -67,6 +67,14 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         self.code
     }
+
+    /// The same failure, of something that is named before it.
+    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
+        Failure {
+            message: format!("{what}: {}", self.message),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -79,6 +87,7 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         let code = match &error {
             LoadError::Refused(refusals) => refusals.first().map_or(Code::Gate, gate_code),
+            LoadError::Link(_) => Code::Usage,
             _ => Code::Engine,
         };
         Failure::new(code, error)
@@ -90,9 +99,12 @@ pub(crate) fn gate_code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::NotWasm => Code::NotWasm,
         Refusal::Component => Code::Component,
-        Refusal::UnknownImport { .. } | Refusal::WrongImportType { .. } | Refusal::WasiSockets { .. } => {
-            Code::UnknownImport
-        }
+        Refusal::UnknownImport { .. }
+        | Refusal::WrongImportType { .. }
+        | Refusal::WasiSockets { .. }
+        | Refusal::NotExported { .. }
+        | Refusal::NotAFunction { .. }
+        | Refusal::WrongLinkType { .. } => Code::UnknownImport,
         Refusal::GcProposal { .. } => Code::GcProposal,
         _ => Code::Gate,
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use refcap::{Inspection, inspect};
+use refcap::{Inspection, inspect_linked};
 
 use crate::failure::{Failure, gate_code};
 use crate::{module, output};
@@ -17,17 +17,25 @@ use crate::{module, output};
 pub(crate) struct Inspect {
     /// The module: a .wasm file, or a .wat file in text form.
     module: PathBuf,
+
+    /// As it would be with another program linked to it, as for `refcap run`: NAME=FILE. May be repeated.
+    #[arg(long = "with", value_name = "NAME=FILE")]
+    with: Vec<String>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   refcap inspect app.wasm
+  refcap inspect app.wasm --with plugin=plugin.wasm
 
 Exits with 0 if the load gate would load the module, else with the code that `refcap run` has for it.";
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let inspection = inspect(&module::read(&self.module)?);
+        let linked = self.with.iter().map(|text| module::read_linked(text));
+        let linked = linked.collect::<Result<Vec<_>, _>>()?;
+        let links: Vec<_> = linked.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
+        let inspection = inspect_linked(&module::read(&self.module)?, &links);
         output::show(render(&inspection))?;
         Ok(match inspection.refusals.first() {
             None => ExitCode::SUCCESS,

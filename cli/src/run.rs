@@ -33,6 +33,11 @@ pub(crate) struct Run {
     #[arg(long = "grant", value_name = "NAME=RULES")]
     grants: Vec<String>,
 
+    /// Link another program to this one, under the name that it is imported from: NAME=FILE. It gets nothing but
+    /// what it is given in calls, and each can be linked to those before it. May be repeated.
+    #[arg(long = "with", value_name = "NAME=FILE")]
+    with: Vec<String>,
+
     /// Look names up with this DNS server, ADDRESS:PORT, instead of those of this system. May be repeated.
     #[arg(long = "dns", value_name = "ADDRESS:PORT")]
     dns: Vec<SocketAddr>,
@@ -99,6 +104,7 @@ Examples:
   refcap run app.wasm --grant net='connect tcp *:443; except private, loopback' --timeout 10s
   refcap run server.wasm --grant net='bind,listen,accept tcp 127.0.0.1:8080; limit sockets 100'
   refcap run app.wasm --grant net='connect tcp api.example.com:443; limit out 64KiB/s, lease 1h'
+  refcap run app.wasm --with plugin=plugin.wasm --grant net='connect tcp 10.0.0.0/8:*'
   refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input";
 
 fn long_help() -> String {
@@ -124,7 +130,12 @@ impl Run {
         let bytes = module::read(&self.module)?;
         let runtime = Runtime::builder().references(self.references.into()).build();
         let runtime = runtime.map_err(|error| Failure::new(Code::Engine, error))?;
-        let program = Program::load(&runtime, &bytes)?;
+        let linked = load_linked(&runtime, &self.with)?;
+        let links: Vec<_> = linked
+            .iter()
+            .map(|(name, program)| (name.as_str(), program))
+            .collect();
+        let program = Program::load_linked(&runtime, &bytes, &links)?;
 
         // Everything that the program will have on the network is minted in this loop.
         let mut held = Vec::new();
@@ -146,6 +157,9 @@ impl Run {
         }
         for (name, value) in env {
             vat = vat.env(name, value);
+        }
+        for (name, _) in &linked {
+            vat = vat.linked_output(name, Output::Inherit, Output::Inherit);
         }
         for (name, capability) in &held {
             vat = vat.grant(name, capability);
@@ -194,6 +208,22 @@ fn exit_code(code: i32) -> ExitCode {
         0 if code != 0 => ExitCode::FAILURE,
         low => ExitCode::from(low),
     }
+}
+
+/// The programs that `--with` names, each linked to those before it.
+fn load_linked(runtime: &Runtime, with: &[String]) -> Result<Vec<(String, Program)>, Failure> {
+    let mut linked: Vec<(String, Program)> = Vec::new();
+    for text in with {
+        let (name, bytes) = module::read_linked(text)?;
+        let links: Vec<_> = linked
+            .iter()
+            .map(|(name, program)| (name.as_str(), program))
+            .collect();
+        let program = Program::load_linked(runtime, &bytes, &links)
+            .map_err(|error| Failure::from(error).about(format_args!("the linked program `{name}`")))?;
+        linked.push((name.to_owned(), program));
+    }
+    Ok(linked)
 }
 
 fn parse_grant(text: &str) -> Result<(String, Policy), Failure> {

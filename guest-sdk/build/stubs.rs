@@ -4,7 +4,7 @@
 //! A stub's parameters are first a slot for each reference that the host function returns, then the
 //! function's own parameters, with a slot in place of each reference. It returns the status.
 
-use refcap_abi::{GRANT_EXPORT, IMPORTS, Import, MODULE, Param};
+use refcap_abi::{GRANT_EXPORT, IMPORTS, Import, MODULE, Param, TAKE_EXPORT};
 
 use crate::object::{Code, Function, ImportedFunction, Object, Signature, ValueType};
 use ValueType::{ExternRef, I32};
@@ -14,6 +14,9 @@ const FREE_POINTER: u32 = 0;
 /// ... and how many of its elements are free slots.
 const FREE_LENGTH: u32 = 4;
 
+/// The slot that holds what is put out for others to take; 0 as long as there is none.
+const OUT_SLOT: u32 = 8;
+
 /// The whole object.
 pub(crate) fn object() -> Object {
     let imports = IMPORTS.iter().map(imported).collect();
@@ -22,7 +25,7 @@ pub(crate) fn object() -> Object {
         .zip(0..)
         .map(|(import, index)| stub(import, index))
         .collect();
-    functions.extend([grant(), grow(), size(), clear(), is_null()]);
+    functions.extend([grant(), take(), grow(), size(), clear(), move_to(), is_null()]);
     Object {
         imports,
         functions,
@@ -30,7 +33,7 @@ pub(crate) fn object() -> Object {
         // Slot 0 is null for ever, so that no capability has the number that stands for none.
         table_minimum: 1,
         memory: symbol("free_slots"),
-        memory_size: 8,
+        memory_size: 12,
     }
 }
 
@@ -131,6 +134,38 @@ fn grant() -> Function {
         locals: vec![I32],
         code,
     }
+}
+
+/// Gives the reference that was put out, once; null when there is none.
+fn take() -> Function {
+    let reference = 0;
+    let mut code = Code::default();
+    code.i32_const(0)
+        .i32_load_memory(OUT_SLOT)
+        .table_get()
+        .local_set(reference);
+    // Slot 0, which is null anyhow, where nothing was ever put out.
+    code.i32_const(0).i32_load_memory(OUT_SLOT).ref_null().table_set();
+    code.local_get(reference);
+    Function {
+        symbol: TAKE_EXPORT.to_owned(),
+        exported: true,
+        signature: Signature {
+            params: Vec::new(),
+            results: vec![ExternRef],
+        },
+        locals: vec![ExternRef],
+        code,
+    }
+}
+
+/// Moves what one slot holds to another one.
+fn move_to() -> Function {
+    helper("table_move", 2, 0, |code| {
+        let (from, to) = (0, 1);
+        code.local_get(to).local_get(from).table_get().table_set();
+        code.local_get(from).ref_null().table_set();
+    })
 }
 
 /// Adds so many null slots. Returns the first, or -1 when the table cannot grow.

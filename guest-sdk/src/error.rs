@@ -44,6 +44,14 @@ impl Error {
         }
     }
 
+    /// An error about which the host has no sentence: it was not asked.
+    pub(crate) fn plain(failure: Failure, operation: &'static str) -> Error {
+        match failure {
+            Failure::Guest(code, message) => Error::new(code, operation, message),
+            Failure::Host(code) => Error::new(code, operation, code.message()),
+        }
+    }
+
     /// What class of thing went wrong.
     pub fn code(&self) -> ErrorCode {
         self.code

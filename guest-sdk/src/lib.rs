@@ -11,6 +11,7 @@ mod error;
 mod fake;
 pub mod grants;
 mod host;
+pub mod link;
 mod listener;
 mod name;
 mod net;
@@ -64,6 +65,26 @@ pub use udp::UdpSocket;
 /// It works in the `main.rs` of a program and in the `lib.rs` of a `cdylib`, for `wasm32-wasip1` and for
 /// `wasm32-unknown-unknown`. It also works in crates that say `#![forbid(unsafe_code)]`.
 pub use refcap_guest_macros::main;
+
+/// Makes a function one that programs linked to this one can call, under its own name or
+/// `#[refcap_guest::export(name = "...")]`. See [`link`].
+///
+/// ```compile_fail
+/// #[refcap_guest::export]
+/// fn read(bytes: &[u8]) {}
+/// ```
+pub use refcap_guest_macros::export;
+
+/// Declares functions of a program that this one is linked to: `#[refcap_guest::linked(name = "...")]` on a block
+/// `extern "C" { ... }`. See [`link`].
+///
+/// ```compile_fail
+/// #[refcap_guest::linked(name = "plugin")]
+/// extern "C" {
+///     fn cannot_fail(number: u32) -> u32;
+/// }
+/// ```
+pub use refcap_guest_macros::linked;
 
 /// What the code that [`main`](macro@main) writes needs. Not for other use, and not under semver.
 #[doc(hidden)]

@@ -31,6 +31,7 @@ unsafe extern "C" {
     safe fn refcap_v1_table_size() -> u32;
     safe fn refcap_v1_table_clear(slot: u32);
     safe fn refcap_v1_table_is_null(slot: u32) -> i32;
+    safe fn refcap_v1_table_move(from: u32, to: u32);
 
     fn refcap_v1_stub_net_only(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_net_exactly(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
@@ -96,6 +97,9 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_revoker_revoke(revoker: u32) -> i32;
     safe fn refcap_v1_stub_cap_kind(capability: u32) -> i32;
     safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
+    fn refcap_v1_stub_link_find(name: *const u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_link_give(capability: u32, program: u32) -> i32;
+    safe fn refcap_v1_stub_link_take(out: u32, program: u32) -> i32;
     fn refcap_v1_stub_grant_take(out: u32, name: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_time_now(buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_error_message(buffer: *mut u8, length: usize) -> i32;
@@ -421,6 +425,49 @@ pub(crate) fn cap_kind(capability: &Slot) -> Status {
     checked(refcap_v1_stub_cap_kind(capability.number()?))
 }
 
+pub(crate) fn link_find(name: &str) -> Status {
+    // SAFETY: the pointer and length are those of a string, which the host only reads.
+    checked(unsafe { refcap_v1_stub_link_find(name.as_ptr(), name.len()) })
+}
+
+/// Gives a reference to another program of the vat, and says which slot it is in there. It is not closed: it is
+/// that program's now.
+pub(crate) fn link_give(capability: Slot, program: u32) -> Status {
+    let number = capability.number()?;
+    let there = checked(refcap_v1_stub_link_give(number, program))?;
+    capability.release();
+    Ok(there)
+}
+
+pub(crate) fn link_take(program: u32) -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    checked(refcap_v1_stub_link_take(out.number, program))?;
+    Ok(out)
+}
+
+/// What another program of the vat has put into a slot of this one.
+pub(crate) fn received(number: u32) -> Option<Slot> {
+    // A number that is no slot, or one that has an owner, is a mistake of the caller's.
+    let slot = (number != 0).then(|| with_book(|book| book.adopt(number)))??;
+    (refcap_v1_table_is_null(number) == 0).then_some(slot)
+}
+
+/// Puts a reference out, for a program that is linked to this one to take. One that was not taken is lost.
+pub(crate) fn put_out(capability: Slot) -> Status {
+    let number = capability.number()?;
+    let out = match free_slots().out() {
+        0 => {
+            let out = std::mem::ManuallyDrop::new(Slot::new()?).number;
+            free_slots().set_out(out);
+            out
+        }
+        out => out,
+    };
+    refcap_v1_table_move(number, out);
+    capability.release();
+    Ok(0)
+}
+
 pub(crate) fn grant_take(name: &str) -> Result<Slot, Failure> {
     let out = Slot::new()?;
     // SAFETY: the pointer and length are those of a string, which the host only reads.
@@ -452,6 +499,8 @@ pub(crate) fn report(text: &str) {
 struct FreeSlots {
     pointer: UnsafeCell<*const u32>,
     length: UnsafeCell<u32>,
+    /// The slot that holds what is put out; 0 as long as nothing ever was.
+    out: UnsafeCell<u32>,
 }
 
 // SAFETY: there is one thread (see the check at the top).
@@ -461,6 +510,16 @@ impl FreeSlots {
     fn length(&self) -> usize {
         // SAFETY: one thread, and no reference to the inside of the cell exists outside of this impl.
         unsafe { *self.length.get() as usize }
+    }
+
+    fn out(&self) -> u32 {
+        // SAFETY: as for `length`.
+        unsafe { *self.out.get() }
+    }
+
+    fn set_out(&self, slot: u32) {
+        // SAFETY: as for `length`.
+        unsafe { *self.out.get() = slot };
     }
 
     /// Makes the first `length` elements of the array the free slots.
@@ -476,7 +535,7 @@ impl FreeSlots {
 }
 
 fn free_slots() -> &'static FreeSlots {
-    // SAFETY: the object defines the symbol as 8 zero bytes, aligned to 4: null and 0, a valid value.
+    // SAFETY: the object defines the symbol as 12 zero bytes, aligned to 4: null and 0s, a valid value.
     unsafe { &refcap_v1_free_slots }
 }
 

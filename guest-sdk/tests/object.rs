@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use refcap_abi::{GRANT_EXPORT, IMPORTS, MODULE, Param};
+use refcap_abi::{GRANT_EXPORT, IMPORTS, MODULE, Param, TAKE_EXPORT};
 use wasmparser::{
     KnownCustom, Linking, Parser, Payload, RelocationType, SymbolFlags, SymbolInfo, TypeRef, ValType,
 };
@@ -76,6 +76,7 @@ fn symbols_hide_what_must_be_hidden() {
     assert_eq!(seen["refcap_v1_table"], local);
     assert_eq!(seen["refcap_v1_free_slots"], SymbolFlags::VISIBILITY_HIDDEN);
     assert_eq!(seen[GRANT_EXPORT], SymbolFlags::EXPORTED);
+    assert_eq!(seen[TAKE_EXPORT], SymbolFlags::EXPORTED);
     for import in IMPORTS {
         let imported = SymbolFlags::UNDEFINED | SymbolFlags::EXPLICIT_NAME;
         assert_eq!(seen[&*format!("refcap_v1_import_{}", import.name)], imported);
@@ -88,7 +89,7 @@ fn symbols_hide_what_must_be_hidden() {
         .values()
         .filter(|flags| flags.contains(SymbolFlags::EXPORTED))
         .count();
-    assert_eq!(exported, 1);
+    assert_eq!(exported, 2);
 }
 
 #[test]

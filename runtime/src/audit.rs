@@ -3,7 +3,7 @@
 //! Events go to `tracing` under the target [`TARGET`], so an embedder chooses with a subscriber where
 //! they are kept and in which form. Every event has the field `event`; capabilities are named by their
 //! [`CapId`] (`id`, `parent`), with the `label` under which they were granted, and vats by
-//! their number (`vat`). Reading and writing are at level `TRACE`, everything else at `INFO`.
+//! their number (`vat`). What a program does that is linked to another is in a span with the field `instance`. Reading and writing are at level `TRACE`, everything else at `INFO`.
 
 use std::sync::Arc;
 
@@ -14,6 +14,12 @@ use crate::capability::CapId;
 
 /// The `tracing` target of all audit events.
 pub const TARGET: &str = "refcap::audit";
+
+/// The span of what a program does that is linked to another one: its events carry the name under which it is
+/// linked as `instance`.
+pub(crate) fn instance(name: &str) -> tracing::Span {
+    tracing::info_span!(target: TARGET, "instance", instance = name)
+}
 
 /// Authority was minted.
 pub(crate) fn grant(id: CapId, kind: Kind, label: &str, authority: Option<&Authority>) {

@@ -57,6 +57,7 @@ mod program;
 mod references;
 mod resolver;
 mod runtime;
+mod switchboard;
 mod vat;
 
 pub use ambient::{AmbientAuthority, ambient_authority};
@@ -67,7 +68,8 @@ pub use limits::{
     DEFAULT_RULE_BYTES, DEFAULT_SOCKETS, DEFAULT_TABLE_ELEMENTS, Limits,
 };
 pub use program::{
-    Entry, ImportReport, Inspection, LoadError, MAX_MODULE_BYTES, Program, Provider, Refusal, inspect,
+    Entry, ImportReport, Inspection, LinkError, LoadError, MAX_MODULE_BYTES, Program, Provider, Refusal,
+    inspect, inspect_linked,
 };
 pub use refcap_abi::endowment::Endowment;
 pub use refcap_abi::{ErrorCode, Kind};

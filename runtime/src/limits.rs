@@ -22,7 +22,7 @@ pub const DEFAULT_TABLE_ELEMENTS: usize = 100_000;
 pub const DEFAULT_RULE_BYTES: usize = 64 << 10;
 /// How long one attempt to connect may take.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Tables of one instance. Rust guests have two.
+/// Tables of one program, with those of its switchboard. Rust guests have three.
 const TABLES: usize = 8;
 /// Bytes of the one message that a guest leaves with `report`.
 pub(crate) const REPORT_BYTES: usize = 4 << 10;
@@ -128,6 +128,8 @@ impl Limits {
 pub(crate) struct Meter {
     memory_left: usize,
     table_elements: usize,
+    /// Programs in the vat.
+    programs: usize,
 }
 
 impl Meter {
@@ -135,7 +137,13 @@ impl Meter {
         Meter {
             memory_left: limits.memory,
             table_elements: limits.table_elements,
+            programs: 1,
         }
+    }
+
+    /// How many programs the vat has.
+    pub(crate) fn allow_instances(&mut self, programs: usize) {
+        self.programs = programs;
     }
 }
 
@@ -165,15 +173,16 @@ impl ResourceLimiter for Meter {
     }
 
     fn instances(&self) -> usize {
-        1
+        // Each may have a switchboard.
+        2 * self.programs
     }
 
     fn tables(&self) -> usize {
-        TABLES
+        TABLES * self.programs
     }
 
     fn memories(&self) -> usize {
-        1
+        self.programs
     }
 }
 

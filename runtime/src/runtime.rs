@@ -1,14 +1,16 @@
 //! The engine that all vats of a process share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use refcap_abi::MAX_INSTANCES;
 use thiserror::Error;
-use wasmtime::{Collector, Config, Engine, Linker};
+use wasmtime::{Caller, Collector, Config, Engine, Linker, Module};
 use wasmtime_wasi::I32Exit;
 
 use crate::imports;
 use crate::references::References;
+use crate::switchboard;
 use crate::vat::VatState;
 
 /// How often a guest that computes without a host call gives others a chance.
@@ -24,7 +26,10 @@ pub struct Runtime {
 
 struct Parts {
     engine: Engine,
-    linker: Linker<VatState>,
+    /// For each of a vat's instances one, so that each function knows who calls. All but the first are made when
+    /// they are needed first.
+    linkers: [OnceLock<Linker<VatState>>; MAX_INSTANCES],
+    switchboard: OnceLock<Module>,
     references: References,
 }
 
@@ -63,22 +68,14 @@ impl RuntimeBuilder {
     pub fn build(self) -> Result<Runtime, RuntimeError> {
         let engine = Engine::new(&config(self.dense))?;
         let references = self.references.that_work(&engine);
-        let mut linker = Linker::new(&engine);
-        imports::add_to_linker(&mut linker, references)?;
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut VatState| &mut state.wasi)?;
-        // The library's own traps on codes from 126 up; here every code passes through.
-        linker.allow_shadowing(true);
-        linker.func_wrap(
-            "wasi_snapshot_preview1",
-            "proc_exit",
-            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
-        )?;
-        linker.allow_shadowing(false);
+        let linkers = [const { OnceLock::new() }; MAX_INSTANCES];
+        let _ = linkers[0].set(linker(&engine, references, 0)?);
         start_clock(&engine)?;
         Ok(Runtime {
             parts: Arc::new(Parts {
                 engine,
-                linker,
+                linkers,
+                switchboard: OnceLock::new(),
                 references,
             }),
         })
@@ -121,9 +118,54 @@ impl Runtime {
         &self.parts.engine
     }
 
-    pub(crate) fn linker(&self) -> &Linker<VatState> {
-        &self.parts.linker
+    /// The host functions for one of a vat's instances, of which there are [`MAX_INSTANCES`] at most.
+    pub(crate) fn linker(&self, instance: u8) -> wasmtime::Result<&Linker<VatState>> {
+        let place = &self.parts.linkers[usize::from(instance)];
+        match place.get() {
+            Some(linker) => Ok(linker),
+            None => {
+                let made = linker(self.engine(), self.references(), instance)?;
+                Ok(place.get_or_init(|| made))
+            }
+        }
     }
+
+    pub(crate) fn switchboard(&self) -> wasmtime::Result<&Module> {
+        match self.parts.switchboard.get() {
+            Some(module) => Ok(module),
+            None => {
+                let made = switchboard::compile(self.engine())?;
+                Ok(self.parts.switchboard.get_or_init(|| made))
+            }
+        }
+    }
+}
+
+/// All functions that the host provides to one of a vat's instances.
+fn linker(engine: &Engine, references: References, instance: u8) -> wasmtime::Result<Linker<VatState>> {
+    let mut linker = Linker::new(engine);
+    imports::add_to_linker(&mut linker, references, instance)?;
+    let number = usize::from(instance);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, move |state: &mut VatState| {
+        &mut state.instance_mut(number).wasi
+    })?;
+    // The library's own traps on codes from 126 up; here every code passes through.
+    linker.allow_shadowing(true);
+    linker.func_wrap(
+        "wasi_snapshot_preview1",
+        "proc_exit",
+        move |caller: Caller<'_, VatState>, code: i32| -> wasmtime::Result<()> {
+            if number == 0 {
+                return Err(I32Exit(code).into());
+            }
+            // It is not the program that is run, and does not say how that one ended.
+            let name = &caller.data().instance(number).name;
+            let why = format!("the linked program `{name}` called `exit` with code {code}");
+            Err(wasmtime::Error::msg(why))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(linker)
 }
 
 /// What the engine accepts. `program::gate` says the same to its validator, and gives reasons.

@@ -182,7 +182,7 @@ fn the_audit_log_tells_the_whole_story() {
 }
 
 /// Runs something, and returns the lines of the audit log that it leaves.
-async fn logged(story: impl Future<Output = ()>) -> Vec<String> {
+pub(crate) async fn logged(story: impl Future<Output = ()>) -> Vec<String> {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .json()

@@ -201,6 +201,45 @@ async fn hand_over_lends_a_part_and_takes_it_back() {
     }
 }
 
+// The library's home, in whichever way it gets there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_library_that_was_taken_over_reaches_out_from_inside_a_module_and_not_from_beside_it() {
+    let home = tokio::net::TcpListener::bind("127.66.66.66:6666").await.unwrap();
+    for profile in PROFILES {
+        let converter = load(profile, "converter");
+        let bytes = fs::read(guest(profile, "supply-chain-apart")).unwrap();
+        let apart = Program::load_linked(engine(), &bytes, &[("converter", &converter)]).unwrap();
+        let together = load(profile, "supply-chain-together");
+        for (program, is_reached) in [(together, true), (apart, false)] {
+            let rates = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let service = rates.local_addr().unwrap().to_string();
+            let serve = tokio::spawn(async move {
+                let (mut peer, _) = rates.accept().await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut peer, b"920\n")
+                    .await
+                    .unwrap();
+            });
+            let (exit, output, errors) = soon(run(&program, "connect tcp 127.0.0.0/8:*", &[&service])).await;
+            serve.await.unwrap();
+            assert_eq!(
+                (exit.code, output.as_str()),
+                (0, "1000 cents are 920\n"),
+                "{profile}: {errors}"
+            );
+            // The program has ended, so whoever was to come has come.
+            let visit = tokio::time::timeout(std::time::Duration::from_millis(100), home.accept()).await;
+            assert_eq!(visit.is_ok(), is_reached, "{profile}");
+            if let Ok(Ok((mut peer, _))) = visit {
+                let mut text = String::new();
+                tokio::io::AsyncReadExt::read_to_string(&mut peer, &mut text)
+                    .await
+                    .unwrap();
+                assert_eq!(text, "somebody has 1000 cents\n");
+            }
+        }
+    }
+}
+
 /// Checks that lines begin so, one after the other, with any lines between them.
 #[track_caller]
 fn in_order(text: &str, beginnings: &[impl AsRef<str>]) {

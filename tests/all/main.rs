@@ -18,6 +18,7 @@ mod ends;
 mod examples;
 mod gate;
 mod host_functions;
+mod instances;
 mod limits;
 mod listen;
 mod matrix;

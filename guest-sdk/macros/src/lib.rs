@@ -1,10 +1,11 @@
-//! The attribute `refcap_guest::main`. Its documentation is with its re-export there.
+//! The attributes of `refcap_guest`. Their documentation is with their re-exports there.
 
 #![forbid(unsafe_code)]
 
 use proc_macro::TokenStream;
 
 mod expand;
+mod link;
 mod program;
 
 /// See `refcap_guest::main`.
@@ -16,4 +17,20 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
             |program| expand::expand(&program),
         )
         .into()
+}
+
+/// See `refcap_guest::export`.
+#[proc_macro_attribute]
+pub fn export(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    written(link::export(arguments.into(), item.into()))
+}
+
+/// See `refcap_guest::linked`.
+#[proc_macro_attribute]
+pub fn linked(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    written(link::linked(arguments.into(), item.into()))
+}
+
+fn written(code: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
+    code.unwrap_or_else(|error| error.to_compile_error()).into()
 }

@@ -157,6 +157,28 @@ pub(crate) fn grant_take(name: &str) -> Result<Slot, Failure> {
         })
 }
 
+/// A native program is linked to none.
+pub(crate) fn link_find(name: &str) -> Status {
+    let message = format!("this is a native build, which is linked to no program, so there is no `{name}`");
+    Err(failed_with(ErrorCode::NotFound, message))
+}
+
+pub(crate) fn link_give(_capability: Slot, _program: u32) -> Status {
+    Err(failed(ErrorCode::NotFound))
+}
+
+pub(crate) fn link_take(_program: u32) -> Result<Slot, Failure> {
+    Err(failed(ErrorCode::NotFound))
+}
+
+pub(crate) fn received(_number: u32) -> Option<Slot> {
+    None
+}
+
+pub(crate) fn put_out(_capability: Slot) -> Status {
+    Err(failed(ErrorCode::NotFound))
+}
+
 pub(crate) fn cap_close(slot: Slot) -> Status {
     drop(slot);
     Ok(0)

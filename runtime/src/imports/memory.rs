@@ -128,7 +128,7 @@ pub(super) fn copy_in(
 }
 
 fn memory(call: &mut Call<'_>) -> Result<Memory, ErrorCode> {
-    if let Some(memory) = call.state().memory {
+    if let Some(memory) = call.state().instance(call.instance()).memory {
         return Ok(memory);
     }
     // Only a module's start function runs before the vat knows its memory.

@@ -10,6 +10,7 @@
 //! | `socket_*` | [`socket`] |
 //! | `poller_*` | [`poller`] |
 //! | `revoker_*`, `cap_*` | [`any`] |
+//! | `link_find` | [`link`] |
 //! | `grant_take`, `error_message`, `time_now`, `report` | [`vat`] |
 //!
 //! Every function's documentation says what it **needs** (arguments), **checks**, **returns**, and when
@@ -23,6 +24,7 @@
 //!   other than running out of memory for references, stops the guest.
 
 mod any;
+mod link;
 mod memory;
 mod name;
 mod net;
@@ -33,18 +35,29 @@ mod stream;
 mod udp;
 mod vat;
 
-use refcap_abi::Import;
+use refcap_abi::{IMPORTS, Import, MODULE};
 use wasmtime::Linker;
 
-use crate::references::{Body, Compared, Fast, Ordinary, Passage, References, define_all, later, now, peek};
+use crate::references::{
+    Body, Compared, Fast, Ordinary, Passage, References, Site, define_all, later, now, peek,
+};
 use crate::vat::VatState;
 
-/// Registers all host functions.
-pub(crate) fn add_to_linker(linker: &mut Linker<VatState>, references: References) -> wasmtime::Result<()> {
+/// Registers all host functions for one of a vat's instances.
+pub(crate) fn add_to_linker(
+    linker: &mut Linker<VatState>,
+    references: References,
+    instance: u8,
+) -> wasmtime::Result<()> {
+    let site = Site {
+        module: MODULE,
+        instance,
+    };
+    let provided = || IMPORTS.iter().filter(|import| !import.wired);
     match references {
-        References::Fast => define_all::<Fast>(linker, body::<Fast>),
-        References::Ordinary => define_all::<Ordinary>(linker, body::<Ordinary>),
-        References::Compared => define_all::<Compared>(linker, body::<Compared>),
+        References::Fast => define_all::<Fast>(linker, site, provided(), body::<Fast>),
+        References::Ordinary => define_all::<Ordinary>(linker, site, provided(), body::<Ordinary>),
+        References::Compared => define_all::<Compared>(linker, site, provided(), body::<Compared>),
     }
 }
 
@@ -87,6 +100,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "revoker_revoke" => now!(any::revoke),
         "cap_kind" => peek!(P, any::kind),
         "cap_close" => now!(any::close),
+        "link_find" => now!(link::find),
         "grant_take" => now!(vat::grant_take),
         "error_message" => now!(vat::error_message),
         "time_now" => now!(vat::time_now),
@@ -98,13 +112,11 @@ fn body<P: Passage>(import: &Import) -> Body {
 
 #[cfg(test)]
 mod tests {
-    use refcap_abi::IMPORTS;
-
     use super::*;
 
     #[test]
     fn every_import_has_a_body_of_its_kind() {
-        for import in IMPORTS {
+        for import in IMPORTS.iter().filter(|import| !import.wired) {
             let suspends = matches!(body::<Fast>(import), Body::Later(_));
             assert_eq!(suspends, import.suspends, "{}", import.name);
         }

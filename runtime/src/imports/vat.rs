@@ -11,7 +11,7 @@ use crate::vat::Refusal;
 /// `grant_take(name, length) -> (capability, status)`: take what the embedder granted since the start.
 ///
 /// - **Needs** a name.
-/// - **Checks** the vat's limits.
+/// - **Checks** that the program that is run asks, and not one that is linked to it; the vat's limits.
 /// - **Returns** a capability that the embedder left for this vat under that name, once. `NotFound`,
 ///   `BadArgument`, `LimitReached`, `Revoked` when it was revoked before it was taken,
 ///   `NotTransferable` when it may be held by one program only and another one has it.
@@ -21,7 +21,12 @@ pub(super) fn grant_take(call: &mut Call<'_>) -> Reply {
     let name = String::from_utf8(bytes)
         .map_err(|_| Refusal::new(ErrorCode::BadArgument, "the name is not UTF-8"))?;
     make_room(call, 1)?;
-    let Some(grant) = call.state().mailbox.pick_up(&name) else {
+    let parcel = match call.instance() {
+        0 => call.state().mailbox.pick_up(&name),
+        // What is granted is granted to the program that is run. It may hand it on.
+        _ => None,
+    };
+    let Some(grant) = parcel else {
         let why = format!("nothing was granted under the name `{name}`");
         return Err(Refusal::new(ErrorCode::NotFound, why).into());
     };
@@ -45,7 +50,7 @@ pub(super) fn grant_take(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn error_message(call: &mut Call<'_>) -> Reply {
     let span = Span::new(call, call.int(0), call.int(1))?;
-    let message = call.state().last_error_message();
+    let message = call.state().last_error_message(call.instance());
     Ok(Outcome::Done(span.answer(call, message.as_bytes())))
 }
 
@@ -71,6 +76,7 @@ pub(super) fn time_now(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn report(call: &mut Call<'_>) -> Reply {
     let text = copy_in(call, call.int(0), call.int(1), REPORT_BYTES, "the message")?;
-    call.state_mut().report = Some(String::from_utf8_lossy(&text).into_owned());
+    let instance = call.instance();
+    call.state_mut().instance_mut(instance).report = Some(String::from_utf8_lossy(&text).into_owned());
     Ok(Outcome::Done(0))
 }

@@ -3,10 +3,15 @@
 //! It looks at the bytes alone, so `refcap inspect` can say what it would refuse without an engine, and
 //! it says all that is wrong at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use refcap_abi::endowment::{self, Endowment, EndowmentError};
-use refcap_abi::{COMMAND_EXPORT, ENDOWMENT_SECTION, GRANT_EXPORT, Import, MODULE, Param, START_EXPORT};
+use refcap_abi::{
+    COMMAND_EXPORT, ENDOWMENT_SECTION, GRANT_EXPORT, INITIALIZE_EXPORT, Import, MODULE, Param, START_EXPORT,
+    TAKE_EXPORT,
+};
 use thiserror::Error;
 use wasmparser::{
     ExternalKind, FuncType, Parser, Payload, RefType, TypeRef, ValType, Validator, WasmFeatures, types::Types,
@@ -51,6 +56,8 @@ pub enum Provider {
     Refcap,
     /// WASI preview 1: standard streams, arguments, environment, clocks and random numbers.
     Wasi,
+    /// A program that this one is linked to.
+    Linked,
 }
 
 /// Where a program starts.
@@ -136,6 +143,36 @@ pub enum Refusal {
         /// The type that it has.
         expected: String,
     },
+    /// It imports from a program that it is linked to what that one does not export.
+    #[error("`{module}` exports no function `{name}` for others; it exports {}", list(.exports))]
+    NotExported {
+        /// The linked program's name.
+        module: String,
+        /// The import's field name.
+        name: String,
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// It imports something else than a function from a program that it is linked to.
+    #[error(
+        "the import `{name}` from `{module}` must be a function: a linked program's memory and tables are its own"
+    )]
+    NotAFunction {
+        /// The linked program's name.
+        module: String,
+        /// The import's field name.
+        name: String,
+    },
+    /// It imports a function of a linked program with another type.
+    #[error("the import `{name}` from `{module}` must have the type {expected}")]
+    WrongLinkType {
+        /// The linked program's name.
+        module: String,
+        /// The import's field name.
+        name: String,
+        /// The type that it has there.
+        expected: String,
+    },
     /// It imports WASI's sockets.
     #[error("the import `{name}` from `wasi_snapshot_preview1` acts on sockets by number; use a Net instead")]
     WasiSockets {
@@ -181,17 +218,46 @@ fn features() -> WasmFeatures {
     WasmFeatures::WASM2 | WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::RELAXED_SIMD
 }
 
+/// The functions of a program that programs linked to it can import, and their types.
+pub(super) type Functions = Arc<BTreeMap<String, FuncType>>;
+
+/// The functions of the programs that a module is linked to, by the programs' names.
+pub(super) type Links<'a> = [(&'a str, Functions)];
+
+/// An inspection, and what only the loader needs to know.
+#[derive(Default)]
+pub(super) struct Inspected {
+    pub(super) inspection: Inspection,
+    pub(super) functions: Functions,
+}
+
 /// Looks at a module as the load gate does.
 pub fn inspect(bytes: &[u8]) -> Inspection {
-    let mut inspection = Inspection::default();
-    if let Err(refusal) = look(bytes, &mut inspection) {
-        inspection.refusals.push(refusal);
+    look_at(bytes, &[]).inspection
+}
+
+/// Looks at a module as the load gate does when it is linked to others: each by the name under which it is
+/// imported from, and its bytes, which may be linked to those before it.
+pub fn inspect_linked(bytes: &[u8], links: &[(&str, &[u8])]) -> Inspection {
+    let mut available: Vec<(&str, Functions)> = Vec::new();
+    for (name, bytes) in links {
+        let functions = look_at(bytes, &available).functions;
+        available.push((name, functions));
     }
-    inspection
+    look_at(bytes, &available).inspection
+}
+
+pub(super) fn look_at(bytes: &[u8], links: &Links<'_>) -> Inspected {
+    let mut inspected = Inspected::default();
+    if let Err(refusal) = look(bytes, links, &mut inspected) {
+        inspected.inspection.refusals.push(refusal);
+    }
+    inspected
 }
 
 /// Fills an inspection. What is returned as an error leaves nothing else to look at.
-fn look(bytes: &[u8], inspection: &mut Inspection) -> Result<(), Refusal> {
+fn look(bytes: &[u8], links: &Links<'_>, inspected: &mut Inspected) -> Result<(), Refusal> {
+    let inspection = &mut inspected.inspection;
     if bytes.len() > MAX_MODULE_BYTES {
         return Err(Refusal::TooLarge { bytes: bytes.len() });
     }
@@ -209,7 +275,7 @@ fn look(bytes: &[u8], inspection: &mut Inspection) -> Result<(), Refusal> {
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
                     let import = import.map_err(malformed)?;
-                    look_at_import(import.module, import.name, import.ty, &types, inspection);
+                    look_at_import(import, &types, links, inspection);
                 }
             }
             Payload::ExportSection(section) => {
@@ -234,6 +300,7 @@ fn look(bytes: &[u8], inspection: &mut Inspection) -> Result<(), Refusal> {
     if !inspection.endowments.is_empty() && !exports.grant {
         inspection.refusals.push(Refusal::NoGrantExport);
     }
+    inspected.functions = Arc::new(exports.functions);
     Ok(())
 }
 
@@ -267,7 +334,14 @@ fn malformed(error: wasmparser::BinaryReaderError) -> Refusal {
     }
 }
 
-fn look_at_import(module: &str, name: &str, ty: TypeRef, types: &Types, inspection: &mut Inspection) {
+fn look_at_import(
+    import: wasmparser::Import<'_>,
+    types: &Types,
+    links: &Links<'_>,
+    inspection: &mut Inspection,
+) {
+    let (module, name, ty) = (import.module, import.name, import.ty);
+    let link = links.iter().find(|(link, _)| *link == module);
     let refusal = match (module, ty) {
         (MODULE, TypeRef::Func(index)) => match Import::by_name(name) {
             None => Some(unknown(module, name)),
@@ -283,12 +357,16 @@ fn look_at_import(module: &str, name: &str, ty: TypeRef, types: &Types, inspecti
             name: name.to_owned(),
         }),
         (wasi::MODULE, TypeRef::Func(_)) if wasi::is_known(name) => None,
-        _ => Some(unknown(module, name)),
+        _ => match link {
+            Some((_, functions)) => not_linked(import, types, functions),
+            None => Some(unknown(module, name)),
+        },
     };
     let provider = match (&refusal, module) {
         (Some(_), _) => None,
         (None, MODULE) => Some(Provider::Refcap),
-        (None, _) => Some(Provider::Wasi),
+        (None, wasi::MODULE) => Some(Provider::Wasi),
+        (None, _) => Some(Provider::Linked),
     };
     inspection.imports.push(ImportReport {
         module: module.to_owned(),
@@ -298,12 +376,51 @@ fn look_at_import(module: &str, name: &str, ty: TypeRef, types: &Types, inspecti
     inspection.refusals.extend(refusal);
 }
 
+/// Why an import from a linked program can't be satisfied.
+fn not_linked(import: wasmparser::Import<'_>, types: &Types, functions: &Functions) -> Option<Refusal> {
+    let (module, name) = (import.module.to_owned(), import.name.to_owned());
+    let (TypeRef::Func(index) | TypeRef::FuncExact(index)) = import.ty else {
+        return Some(Refusal::NotAFunction { module, name });
+    };
+    let Some(there) = functions.get(&name) else {
+        let exports = functions.keys().cloned().collect();
+        return Some(Refusal::NotExported {
+            module,
+            name,
+            exports,
+        });
+    };
+    (function_type(types, index) != Some(there)).then(|| Refusal::WrongLinkType {
+        module,
+        name,
+        expected: signature_text(there),
+    })
+}
+
+fn signature_text(ty: &FuncType) -> String {
+    let list = |types: &[ValType]| {
+        let names: Vec<_> = types.iter().map(ValType::to_string).collect();
+        names.join(", ")
+    };
+    format!("({}) -> ({})", list(ty.params()), list(ty.results()))
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => format!("`{}`", names.join("`, `")),
+    }
+}
+
 fn unknown(module: &str, name: &str) -> Refusal {
     let hint = match module {
         MODULE => "this version has no such function".to_owned(),
         wasi::MODULE => "preview 1 has no such function".to_owned(),
         _ if module.starts_with("refcap") => format!("this version provides `{MODULE}`"),
-        _ => format!("only functions of `{MODULE}` and `{}` are provided", wasi::MODULE),
+        _ => format!(
+            "only functions of `{MODULE}` and `{}` are provided, and those of programs that are linked to this one",
+            wasi::MODULE
+        ),
     };
     Refusal::UnknownImport {
         module: module.to_owned(),
@@ -345,6 +462,8 @@ fn type_text(import: &Import) -> String {
 #[derive(Default)]
 struct Exports {
     grant: bool,
+    /// What programs linked to this one can import: all functions but those that are the host's to call.
+    functions: BTreeMap<String, FuncType>,
 }
 
 impl Exports {
@@ -358,6 +477,12 @@ impl Exports {
                 let content = types.as_ref().global_at(export.index).content_type;
                 if matches!(content, ValType::Ref(ty) if ty != RefType::FUNCREF) {
                     inspection.refusals.push(Refusal::ExportedGlobal { name: name() });
+                }
+            }
+            ExternalKind::Func if !is_called_by_the_host(export.name) => {
+                let id = types.as_ref().core_function_at(export.index);
+                if let Some(ty) = types.as_ref().get(id) {
+                    self.functions.insert(name(), ty.unwrap_func().clone());
                 }
             }
             _ => {}
@@ -376,7 +501,8 @@ impl Exports {
             match *called {
                 GRANT_EXPORT => self.grant = true,
                 COMMAND_EXPORT => inspection.entry = Some(Entry::Command),
-                _ => inspection.entry = inspection.entry.or(Some(Entry::Start)),
+                START_EXPORT => inspection.entry = inspection.entry.or(Some(Entry::Start)),
+                _ => {}
             }
         }
     }
@@ -392,7 +518,14 @@ const CALLED: &[(&str, &[ValType], &[ValType], &str)] = &[
     ),
     (COMMAND_EXPORT, &[], &[], "() -> ()"),
     (START_EXPORT, &[], &[ValType::I32], "() -> (i32)"),
+    (TAKE_EXPORT, &[], &[ValType::EXTERNREF], "() -> (externref)"),
+    (INITIALIZE_EXPORT, &[], &[], "() -> ()"),
 ];
+
+/// Whether an export is for the host, or for the switchboard, and not for other programs.
+fn is_called_by_the_host(name: &str) -> bool {
+    name.starts_with("refcap_") || CALLED.iter().any(|(called, ..)| *called == name)
+}
 
 fn is_function(
     export: &wasmparser::Export<'_>,
@@ -415,6 +548,7 @@ impl fmt::Display for Provider {
         f.write_str(match self {
             Provider::Refcap => "refcap",
             Provider::Wasi => "WASI",
+            Provider::Linked => "linked",
         })
     }
 }

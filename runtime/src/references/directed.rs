@@ -8,12 +8,17 @@ use wasmtime::{AsContextMut, ExternRef, Linker, Module, RootScope, Rooted, Store
 use super::cells::Cells;
 use super::compared::Compared;
 use super::fast::Fast;
-use super::{Call, Heap, MintError, Outcome, Passage, References, Reply, check, now, raw};
+use super::{Call, Heap, MintError, Outcome, Passage, References, Reply, Site, check, now, raw};
 use crate::capability::Key;
 use crate::capability::table::{Entry, Object};
 use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::vat::VatState;
+
+const SITE: Site = Site {
+    module: MODULE,
+    instance: 0,
+};
 
 /// Bytes of one half of the heap that a store begins with, and the references that it has room for.
 const ROOM: usize = 32 * 1024 / 32;
@@ -175,8 +180,10 @@ static MAKE: Import = Import {
     name: "make",
     params: &[],
     refs_out: 1,
+    extra_out: 0,
     suspends: false,
     consumes: false,
+    wired: false,
 };
 
 fn make(call: &mut Call<'_>) -> Reply {
@@ -189,7 +196,7 @@ fn made_per_collection(live: usize) -> usize {
     const MADE: usize = 4 * ROOM;
     let runtime = Runtime::new().unwrap();
     let mut linker = Linker::new(runtime.engine());
-    raw::define::<Fast>(&mut linker, &MAKE, now!(make)).unwrap();
+    raw::define::<Fast>(&mut linker, SITE, &MAKE, now!(make)).unwrap();
     let guest = format!(
         r#"(module
           (import "{MODULE}" "make" (func $make (result externref i32)))

@@ -23,9 +23,10 @@ mod stress;
 use std::future::Future;
 use std::pin::Pin;
 
-use refcap_abi::{ErrorCode, IMPORTS, Import};
+use refcap_abi::{ErrorCode, Import};
 use wasmtime::{AsContextMut, Caller, Engine, ExternRef, GcHeapOutOfMemory, Linker, Rooted};
 
+use crate::audit;
 use crate::capability::Key;
 use crate::capability::table::Entry;
 use crate::vat::VatState;
@@ -39,6 +40,23 @@ pub(crate) use ordinary::Ordinary;
 const MAX_REFS: usize = 2;
 /// The most numbers that one import takes.
 const MAX_INTS: usize = 5;
+/// The most numbers that one returns beside its status.
+const MAX_EXTRA: usize = 3;
+
+/// Where host functions are registered: the module that they are imported from, and the instance that imports
+/// them. So it is the host, and never the guest, that says who calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    pub(crate) module: &'static str,
+    /// Which of the vat's instances, from 0, which is the program that is run.
+    pub(crate) instance: u8,
+}
+
+impl Site {
+    fn is_main(self) -> bool {
+        self.instance == 0
+    }
+}
 
 /// Which way references take across the boundary. What a guest can do is the same with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -178,7 +196,7 @@ pub(crate) enum Body {
 
 /// Registers one host function.
 pub(crate) type Registers =
-    fn(&mut Linker<VatState>, &'static Import, wasmtime::FuncType) -> wasmtime::Result<()>;
+    fn(&mut Linker<VatState>, Site, &'static Import, wasmtime::FuncType) -> wasmtime::Result<()>;
 
 /// There is more to say than a number. No number is that low: those below zero are errors' and few.
 const MORE: i32 = i32::MIN;
@@ -198,8 +216,8 @@ macro_rules! now {
 /// `fn(&VatState, Key<Entry>) -> Result<i32, ErrorCode>`, is compiled into what is registered.
 macro_rules! peek {
     ($passage:ty, $question:path) => {
-        $crate::references::Body::Peek(|linker, import, ty| {
-            $crate::references::define_peek::<$passage, _>(linker, import, ty, $question)
+        $crate::references::Body::Peek(|linker, site, import, ty| {
+            $crate::references::define_peek::<$passage, _>(linker, site, import, ty, $question)
         })
     };
 }
@@ -217,21 +235,26 @@ pub(crate) use {later, now, peek};
 /// One call of a host function, its references already resolved.
 pub(crate) struct Call<'a> {
     import: &'static Import,
+    instance: u8,
     caller: Caller<'a, VatState>,
     keys: [Option<Key<Entry>>; MAX_REFS],
     ints: [i32; MAX_INTS],
+    /// What it returns beside its status.
+    extra: [i32; MAX_EXTRA],
     /// What there is to say besides a number.
     more: Option<Reply>,
 }
 
 impl<'a> Call<'a> {
     #[inline(always)]
-    fn new(import: &'static Import, caller: Caller<'a, VatState>) -> Self {
+    fn new(import: &'static Import, site: Site, caller: Caller<'a, VatState>) -> Self {
         Call {
             import,
+            instance: site.instance,
             caller,
             keys: [None; MAX_REFS],
             ints: [0; MAX_INTS],
+            extra: [0; MAX_EXTRA],
             more: None,
         }
     }
@@ -262,6 +285,16 @@ impl<'a> Call<'a> {
         self.ints.get(index).copied().unwrap_or_default()
     }
 
+    /// Which of the vat's instances calls.
+    pub(crate) fn instance(&self) -> usize {
+        usize::from(self.instance)
+    }
+
+    /// What events during a call by a linked program are marked with.
+    fn span(&self) -> tracing::Span {
+        audit::instance(&self.state().instance(self.instance()).name)
+    }
+
     pub(crate) fn state(&self) -> &VatState {
         self.caller.data()
     }
@@ -285,16 +318,27 @@ impl<'a> Call<'a> {
 /// The raw results of a call: the references, then the status.
 struct Results {
     refs: [u32; MAX_REFS],
+    extra: [i32; MAX_EXTRA],
     status: i32,
 }
 
-/// Registers a body for every import of the ABI.
+impl Results {
+    /// The numbers that `import` returns, the status last.
+    fn numbers(&self, import: &Import) -> impl Iterator<Item = i32> {
+        let extra = self.extra.into_iter().take(import.extra_out);
+        extra.chain([self.status])
+    }
+}
+
+/// Registers a body for each of the host functions.
 pub(crate) fn define_all<P: Passage>(
     linker: &mut Linker<VatState>,
+    site: Site,
+    imports: impl IntoIterator<Item = &'static Import>,
     body: impl Fn(&Import) -> Body,
 ) -> wasmtime::Result<()> {
-    for import in IMPORTS {
-        raw::define::<P>(linker, import, body(import))?;
+    for import in imports {
+        raw::define::<P>(linker, site, import, body(import))?;
     }
     Ok(())
 }
@@ -344,6 +388,7 @@ fn find_out<P: Passage>(
 fn leave<P: Passage>(call: &mut Call<'_>, status: i32) -> wasmtime::Result<Results> {
     let mut results = Results {
         refs: [0; MAX_REFS],
+        extra: call.extra,
         status: 0,
     };
     let refused = match call.more.take().unwrap_or(Ok(Outcome::Done(status))) {
@@ -359,7 +404,10 @@ fn leave<P: Passage>(call: &mut Call<'_>, status: i32) -> wasmtime::Result<Resul
     if let Some(refusal) = refused {
         results.status = refusal.code().status();
         let key = call.keys.iter().flatten().next().copied();
-        call.caller.data_mut().remember(call.import, key, refusal);
+        let instance = call.instance();
+        call.caller
+            .data_mut()
+            .remember(instance, call.import, key, refusal);
     }
     Ok(results)
 }

@@ -11,10 +11,11 @@
 
 use std::mem::MaybeUninit;
 
-use refcap_abi::{ErrorCode, Import, MODULE, Param};
+use refcap_abi::{ErrorCode, Import, Param};
+use tracing::Instrument;
 use wasmtime::{Caller, Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
 
-use super::{Body, Call, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, enter, leave};
+use super::{Body, Call, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave};
 use crate::capability::Key;
 use crate::capability::table::Entry;
 use crate::vat::VatState;
@@ -22,20 +23,21 @@ use crate::vat::VatState;
 /// Registers one host function.
 pub(super) fn define<P: Passage>(
     linker: &mut Linker<VatState>,
+    site: Site,
     import: &'static Import,
     body: Body,
 ) -> wasmtime::Result<()> {
     assert!(import.refs_in() <= MAX_REFS && import.refs_out <= MAX_REFS && import.ints_in() <= MAX_INTS);
     let ty = signature(linker.engine(), import);
     match body {
-        Body::Now(body) => define_now::<P>(linker, import, ty, body)?,
-        Body::Peek(registers) => registers(linker, import, ty)?,
+        Body::Now(body) => define_now::<P>(linker, site, import, ty, body)?,
+        Body::Peek(registers) => registers(linker, site, import, ty)?,
         Body::Later(body) => {
             assert!(
                 !import.consumes,
                 "no import that suspends takes a reference for good"
             );
-            linker.func_new_async(MODULE, import.name, ty, move |mut caller, values, out| {
+            linker.func_new_async(site.module, import.name, ty, move |mut caller, values, out| {
                 Box::new(async move {
                     let (mut references, mut ints) = ([0; MAX_REFS], [0; MAX_INTS]);
                     let (mut refs, mut numbers) = (references.iter_mut(), ints.iter_mut());
@@ -58,7 +60,7 @@ pub(super) fn define<P: Passage>(
                             _ => {}
                         }
                     }
-                    let mut call = Call::new(import, caller);
+                    let mut call = Call::new(import, site, caller);
                     call.ints = ints;
                     let entered = match import.refs_in() {
                         0 => enter::<P, 0, false>(&mut call, [])?,
@@ -66,17 +68,21 @@ pub(super) fn define<P: Passage>(
                         _ => enter::<P, MAX_REFS, false>(&mut call, references)?,
                     };
                     let reply = match entered {
-                        Ok(()) => body(&mut call).await,
+                        Ok(()) if site.is_main() => body(&mut call).await,
+                        Ok(()) => {
+                            let span = call.span();
+                            body(&mut call).instrument(span).await
+                        }
                         Err(code) => Err(code.into()),
                     };
                     let status = call.reply(reply);
                     let results = leave::<P>(&mut call, status)?;
-                    let (refs, status) = out.split_at_mut(import.refs_out);
+                    let (refs, numbers) = out.split_at_mut(import.refs_out);
                     for (place, raw) in refs.iter_mut().zip(results.refs) {
                         *place = Val::ExternRef(ExternRef::from_raw(call.caller(), raw));
                     }
-                    if let [status] = status {
-                        *status = Val::I32(results.status);
+                    for (place, number) in numbers.iter_mut().zip(results.numbers(import)) {
+                        *place = Val::I32(number);
                     }
                     Ok(())
                 })
@@ -89,6 +95,7 @@ pub(super) fn define<P: Passage>(
 /// Registers a host function that asks about one capability.
 pub(crate) fn define_peek<P: Passage, Q>(
     linker: &mut Linker<VatState>,
+    site: Site,
     import: &'static Import,
     ty: FuncType,
     question: Q,
@@ -102,7 +109,7 @@ where
     );
     // SAFETY: there is one parameter, a reference, which wasmtime has set, and one result, which is set.
     unsafe {
-        linker.func_new_unchecked(MODULE, import.name, ty, move |caller, values| {
+        linker.func_new_unchecked(site.module, import.name, ty, move |caller, values| {
             let [raw] = read::<1, 0>(values, &mut [0; MAX_INTS]);
             let state = caller.data();
             let answer = match P::known(state, raw) {
@@ -111,7 +118,7 @@ where
             };
             let status = match answer {
                 Some(status) => status,
-                None => peek_slowly::<P, Q>(caller, import, raw, question)?,
+                None => peek_slowly::<P, Q>(caller, site, import, raw, question)?,
             };
             values[0].write(ValRaw::i32(status));
             Ok(())
@@ -124,6 +131,7 @@ where
 #[cold]
 fn peek_slowly<P: Passage, Q>(
     caller: Caller<'_, VatState>,
+    site: Site,
     import: &'static Import,
     raw: u32,
     question: Q,
@@ -131,7 +139,7 @@ fn peek_slowly<P: Passage, Q>(
 where
     Q: Fn(&VatState, Key<Entry>) -> Result<i32, ErrorCode>,
 {
-    let mut call = Call::new(import, caller);
+    let mut call = Call::new(import, site, caller);
     let reply = match enter::<P, 1, false>(&mut call, [raw])? {
         Ok(()) => call.key(0).and_then(|key| question(call.state(), key)),
         Err(code) => Err(code),
@@ -144,6 +152,7 @@ where
 /// Registers a host function that answers at once.
 fn define_now<P: Passage>(
     linker: &mut Linker<VatState>,
+    site: Site,
     import: &'static Import,
     ty: FuncType,
     body: fn(&mut Call<'_>) -> i32,
@@ -153,10 +162,10 @@ fn define_now<P: Passage>(
         ($($refs:literal: $($ints:literal)*,)*) => {
             match (import.refs_in(), import.ints_in()) {
                 (1, 0) if import.consumes => {
-                    define_of_shape::<P, 1, 0, true>(linker, import, ty, body)
+                    define_of_shape::<P, 1, 0, true>(linker, site, import, ty, body)
                 }
                 $($(($refs, $ints) => {
-                    define_of_shape::<P, $refs, $ints, false>(linker, import, ty, body)
+                    define_of_shape::<P, $refs, $ints, false>(linker, site, import, ty, body)
                 })*)*
                 _ => unreachable!("`{}` has more parameters than any import may have", import.name),
             }
@@ -168,6 +177,7 @@ fn define_now<P: Passage>(
 /// Registers a host function that takes `REFS` references and `INTS` numbers.
 fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSUMES: bool>(
     linker: &mut Linker<VatState>,
+    site: Site,
     import: &'static Import,
     ty: FuncType,
     body: fn(&mut Call<'_>) -> i32,
@@ -176,16 +186,21 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
         (import.refs_in(), import.ints_in(), import.consumes),
         (REFS, INTS, CONSUMES)
     );
-    let makes = import.refs_out > 0;
+    let makes = import.refs_out > 0 || import.extra_out > 0;
+    let is_main = site.is_main();
     // SAFETY: wasmtime passes at least as many values as the larger of the numbers of parameters and results of
     // `ty`, and has set those of the parameters to values of their types. `read` takes just these, in this
     // order; the results are set to values of their types. All of it follows `import`, from which `ty` was made.
     unsafe {
-        linker.func_new_unchecked(MODULE, import.name, ty, move |caller, values| {
-            let mut call = Call::new(import, caller);
+        linker.func_new_unchecked(site.module, import.name, ty, move |caller, values| {
+            let mut call = Call::new(import, site, caller);
             let references = read::<REFS, INTS>(values, &mut call.ints);
             let status = match enter::<P, REFS, CONSUMES>(&mut call, references)? {
-                Ok(()) => body(&mut call),
+                Ok(()) if is_main => body(&mut call),
+                Ok(()) => {
+                    let span = call.span();
+                    span.in_scope(|| body(&mut call))
+                }
                 Err(code) => call.reply(Err(code.into())),
             };
             if status != MORE && !makes {
@@ -206,7 +221,8 @@ pub(super) fn signature(engine: &Engine, import: &Import) -> FuncType {
         Param::Ref => ValType::EXTERNREF,
         Param::I32 => ValType::I32,
     });
-    let results = std::iter::repeat_n(ValType::EXTERNREF, import.refs_out).chain([ValType::I32]);
+    let results = std::iter::repeat_n(ValType::EXTERNREF, import.refs_out)
+        .chain(std::iter::repeat_n(ValType::I32, import.extra_out + 1));
     FuncType::new(engine, params, results)
 }
 
@@ -235,7 +251,7 @@ fn write(import: &Import, values: &mut [MaybeUninit<ValRaw>], results: &Results)
     for (value, raw) in refs.iter_mut().zip(results.refs) {
         value.write(ValRaw::externref(raw));
     }
-    if let Some(value) = rest.first_mut() {
-        value.write(ValRaw::i32(results.status));
+    for (value, number) in rest.iter_mut().zip(results.numbers(import)) {
+        value.write(ValRaw::i32(number));
     }
 }

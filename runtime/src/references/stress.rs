@@ -14,12 +14,16 @@ use refcap_abi::{ErrorCode, Import, MODULE, Param};
 use wasmtime::{Linker, Module, Store};
 
 use super::compared::Compared;
-use super::{Call, Outcome, Reply, now, raw};
+use super::{Call, Outcome, Reply, Site, now, raw};
 use crate::capability::table::Object;
 use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::vat::VatState;
 
+const SITE: Site = Site {
+    module: MODULE,
+    instance: 0,
+};
 /// References that a guest holds in its table.
 const HELD: u32 = 256;
 /// What a guest writes down for a reference that it closed.
@@ -32,8 +36,10 @@ const fn import(name: &'static str, params: &'static [Param], refs_out: usize, c
         name,
         params,
         refs_out,
+        extra_out: 0,
         suspends: false,
         consumes,
+        wired: false,
     }
 }
 
@@ -199,7 +205,7 @@ fn class_25_fast_and_ordinary_way_agree_under_stress() {
         (&CLOSE, now!(close)),
         (&COLLECT, now!(collect)),
     ] {
-        raw::define::<Compared>(&mut linker, import, body).unwrap();
+        raw::define::<Compared>(&mut linker, SITE, import, body).unwrap();
     }
     let module = Module::new(engine, wat::parse_str(guest()).unwrap()).unwrap();
     let peer = Module::new(

@@ -8,12 +8,13 @@ use refcap_abi::endowment::Endowment;
 use thiserror::Error;
 use wasmtime::{ExternRef, Instance, RootScope, Rooted, Store, UpdateDeadline};
 
+use super::state::InstanceState;
 use super::stdio::World;
-use super::{Input, Output, Refusal, RunError, Vat, VatState, within};
+use super::{Input, Output, Refusal, RunError, Vat, VatState, instances, within};
 use crate::capability::Capability;
 use crate::capability::table::NoBirth;
 use crate::limits::Limits;
-use crate::program::Program;
+use crate::program::{Program, link};
 use crate::references::{self, References};
 use crate::resolver::Resolver;
 
@@ -27,6 +28,7 @@ pub struct VatBuilder {
     grants: Vec<(String, Capability)>,
     limits: Limits,
     world: World,
+    linked_worlds: Vec<(String, World)>,
     resolver: Option<Arc<dyn Resolver>>,
 }
 
@@ -97,6 +99,7 @@ impl VatBuilder {
             grants: Vec::new(),
             limits: Limits::default(),
             world: World::default(),
+            linked_worlds: Vec::new(),
             resolver: None,
         }
     }
@@ -159,6 +162,19 @@ impl VatBuilder {
         self
     }
 
+    /// Sets where the output of a program goes that this one is linked to, directly or by way of others; without
+    /// this, nowhere. `name` is the one under which it is linked.
+    #[must_use]
+    pub fn linked_output(mut self, name: &str, stdout: Output, stderr: Output) -> Self {
+        let world = World {
+            stdout,
+            stderr,
+            ..World::default()
+        };
+        self.linked_worlds.push((name.to_owned(), world));
+        self
+    }
+
     /// Instantiates the program and hands it its endowments. Its entry point has not run yet.
     ///
     /// # Errors
@@ -170,11 +186,18 @@ impl VatBuilder {
             program,
             limits,
             world,
+            linked_worlds,
             resolver,
             ..
         } = self;
         let wall_time = limits.wall_time;
-        let mut store = Store::new(program.engine(), VatState::new(limits, world.build(), resolver));
+        let mut state = VatState::new(limits, world.build(), resolver);
+        for link in link::all(program.links()) {
+            let world = linked_worlds.iter().rfind(|(name, _)| **name == *link.name);
+            let world = world.map(|(_, world)| world.clone()).unwrap_or_default();
+            state.add_instance(InstanceState::new(&link.name, world.build()));
+        }
+        let mut store = Store::new(program.engine(), state);
         store.limiter(|state| &mut state.meter);
         store.set_epoch_deadline(EPOCHS);
         store.epoch_deadline_callback(|_| {
@@ -185,10 +208,9 @@ impl VatBuilder {
                 Box::pin(tokio::task::yield_now()),
             ))
         });
-        let instance = within(wall_time, program.instantiate(&mut store))
+        let instance = within(wall_time, instances::instantiate(&mut store, &program))
             .await?
             .map_err(|error| StartError::Instantiate(format!("{error:#}")))?;
-        store.data_mut().memory = instance.get_memory(&mut store, refcap_abi::MEMORY_EXPORT);
         for (endowment, grant) in program.endowments().iter().zip(&grants) {
             let given = give(
                 &mut store,

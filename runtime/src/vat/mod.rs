@@ -1,6 +1,7 @@
 //! Vats: programs that run, each with its own store and its own references.
 
 mod builder;
+mod instances;
 mod state;
 mod stdio;
 
@@ -116,7 +117,7 @@ impl Vat {
             .find(|name| self.instance.get_func(&mut self.store, name).is_some())
             .ok_or(RunError::NoEntryPoint)?;
         let result = self.call(name, &[]).await?;
-        let report = self.store.data_mut().report.take();
+        let report = self.store.data_mut().instance_mut(0).report.take();
         Ok(match result {
             Ended::Returned(code) => Exit {
                 code: code.unwrap_or(0),
@@ -168,7 +169,7 @@ impl Vat {
                 Some(exit) => Ok(Ended::Exited(exit.0)),
                 None => Err(RunError::Trap {
                     message: format!("{error:#}"),
-                    report: self.store.data_mut().report.take(),
+                    report: self.store.data_mut().instance_mut(0).report.take(),
                 }),
             },
         }

@@ -33,19 +33,43 @@ pub(crate) struct VatState {
     pub(crate) cells: Cells,
     pub(crate) limits: Limits,
     pub(crate) meter: Meter,
-    /// The guest's memory, once it is instantiated. A cached handle costs 9 ns, a look-up by name 62.
-    pub(crate) memory: Option<Memory>,
-    pub(crate) wasi: WasiP1Ctx,
-    /// The message that the guest left.
-    pub(crate) report: Option<String>,
+    /// The vat's instances: the program that is run, and those that are linked to it.
+    pub(crate) instances: Vec<InstanceState>,
     /// When the vat was started.
     pub(crate) started: Instant,
     /// Room for a datagram that nobody has checked yet; empty until the first.
     pub(crate) datagram: Vec<u8>,
     /// Made when a name is looked up first, unless the embedder gave one.
     resolver: OnceLock<Arc<dyn Resolver>>,
-    last_error: Option<LastError>,
     moves: u32,
+}
+
+/// What each instance of a vat has of its own.
+pub(crate) struct InstanceState {
+    /// Under which name it is linked; empty for the program that is run.
+    pub(crate) name: Arc<str>,
+    /// Its memory, once it is instantiated. A cached handle costs 9 ns, a look-up by name 62.
+    pub(crate) memory: Option<Memory>,
+    /// What it sees of the world.
+    pub(crate) wasi: WasiP1Ctx,
+    /// The message that it left.
+    pub(crate) report: Option<String>,
+    /// The names of the programs that it is linked to, in the order of their numbers.
+    pub(crate) links: Vec<Arc<str>>,
+    last_error: Option<LastError>,
+}
+
+impl InstanceState {
+    pub(crate) fn new(name: &str, wasi: WasiP1Ctx) -> Self {
+        InstanceState {
+            name: name.into(),
+            memory: None,
+            wasi,
+            report: None,
+            links: Vec::new(),
+            last_error: None,
+        }
+    }
 }
 
 /// Why the last call that failed failed.
@@ -68,13 +92,10 @@ impl VatState {
             cells: Cells::default(),
             meter: Meter::new(&limits),
             limits,
-            memory: None,
-            wasi,
-            report: None,
+            instances: vec![InstanceState::new("", wasi)],
             started: Instant::now(),
             datagram: Vec::new(),
             resolver: resolver.map(OnceLock::from).unwrap_or_default(),
-            last_error: None,
             moves: 0,
         }
     }
@@ -82,6 +103,23 @@ impl VatState {
     /// A state with nothing in it, for a store in which no guest runs.
     pub(crate) fn blank(limits: Limits) -> Self {
         VatState::new(limits, super::stdio::World::default().build(), None)
+    }
+
+    /// Makes room for one more instance.
+    pub(crate) fn add_instance(&mut self, instance: InstanceState) {
+        self.instances.push(instance);
+        self.meter.allow_instances(self.instances.len());
+    }
+
+    /// One of the vat's instances. The program that is run is number 0, and always there.
+    #[inline]
+    pub(crate) fn instance(&self, number: usize) -> &InstanceState {
+        &self.instances[number]
+    }
+
+    #[inline]
+    pub(crate) fn instance_mut(&mut self, number: usize) -> &mut InstanceState {
+        &mut self.instances[number]
     }
 
     pub(crate) fn has_letters(&self) -> bool {
@@ -129,23 +167,33 @@ impl VatState {
     }
 
     /// Keeps why a call failed, for `error_message`, and tells the audit log.
-    pub(crate) fn remember(&mut self, import: &Import, key: Option<Key<Entry>>, refusal: Refusal) {
+    pub(crate) fn remember(
+        &mut self,
+        instance: usize,
+        import: &Import,
+        key: Option<Key<Entry>>,
+        refusal: Refusal,
+    ) {
         if refusal.code == ErrorCode::WouldBlock {
             return;
         }
         let label = key.and_then(|key| self.table.label(key)).cloned();
         if is_refusal(refusal.code) && audit::is_watched() {
             let (id, label, why) = (key.map(Key::id), label.as_deref(), refusal.to_string());
+            let _span = match instance {
+                0 => None,
+                _ => Some(audit::instance(&self.instance(instance).name).entered()),
+            };
             audit::refuse(id, label, self.mailbox.vat(), import.name, refusal.code, &why);
         }
         // Those that nobody labelled go by the name of their grant, which the guest knows.
         let label = label.filter(|label| label.contains('/'));
-        self.last_error = Some(LastError { refusal, label });
+        self.instance_mut(instance).last_error = Some(LastError { refusal, label });
     }
 
-    /// Why the last failed call failed; empty if none has.
-    pub(crate) fn last_error_message(&self) -> String {
-        match &self.last_error {
+    /// Why the last failed call of an instance failed; empty if none has.
+    pub(crate) fn last_error_message(&self, instance: usize) -> String {
+        match &self.instance(instance).last_error {
             None => String::new(),
             Some(LastError { refusal, label: None }) => refusal.to_string(),
             Some(LastError {
