@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod failure;
 mod inspect;
+mod lineage;
 mod module;
 mod output;
 mod rules;
@@ -33,6 +34,7 @@ Examples:
   refcap inspect app.wasm
   refcap run app.wasm --grant net='connect tcp 127.0.0.1:7777'
   refcap check 'connect tcp 10.0.0.0/8:443' connect tcp 10.1.2.3:443
+  refcap lineage audit.jsonl --output tree.svg
 
 `refcap help COMMAND` says more, and `refcap --help` lists the exit codes.";
 
@@ -45,6 +47,7 @@ enum Command {
     Run(run::Run),
     Inspect(inspect::Inspect),
     Check(check::Check),
+    Lineage(lineage::Lineage),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Check(check) => check.run(),
+        Command::Lineage(lineage) => lineage.run(),
     };
     result.unwrap_or_else(|failure: Failure| {
         output::tell(format_args!("refcap: {failure}"));

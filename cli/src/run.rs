@@ -12,7 +12,7 @@ use refcap::{
     ambient_authority,
 };
 
-use crate::audit::AuditLog;
+use crate::audit::Audience;
 use crate::failure::{Code, Failure, TABLE};
 use crate::{module, output, rules};
 
@@ -71,6 +71,11 @@ pub(crate) struct Run {
     #[arg(long, requires = "audit")]
     audit_reads: bool,
 
+    /// Draw the derivation tree at the end of the run: who derived what from what, and what became of it. The
+    /// file's name says in which form: .svg, .dot or .gv, .txt. See `refcap help lineage`.
+    #[arg(long, value_name = "FILE")]
+    lineage: Option<PathBuf>,
+
     /// The way that references take into the host: fast; ordinary, which is slower and trusts nothing but the
     /// engine's own interface; or compared, which goes both ways and stops a program for which they disagree.
     #[arg(long, value_name = "WAY", env = "REFCAP_REFERENCES", default_value = "fast")]
@@ -105,7 +110,8 @@ Examples:
   refcap run server.wasm --grant net='bind,listen,accept tcp 127.0.0.1:8080; limit sockets 100'
   refcap run app.wasm --grant net='connect tcp api.example.com:443; limit out 64KiB/s, lease 1h'
   refcap run app.wasm --with plugin=plugin.wasm --grant net='connect tcp 10.0.0.0/8:*'
-  refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input";
+  refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input
+  refcap run app.wasm --grant net=@net.rules --lineage tree.svg";
 
 fn long_help() -> String {
     format!("{EXAMPLES}\n\n{TABLE}")
@@ -113,10 +119,7 @@ fn long_help() -> String {
 
 impl Run {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        let log = match &self.audit {
-            Some(path) => Some(AuditLog::start(path, self.audit_reads)?),
-            None => None,
-        };
+        let audience = Audience::gather(self.audit.as_deref(), self.audit_reads, self.lineage.as_deref())?;
         let grants = self
             .grants
             .iter()
@@ -176,7 +179,7 @@ impl Run {
         // A guest that was stopped may have left a thread waiting for standard input; don't wait for it.
         executor.shutdown_background();
         // What a program did is worth more than how it ended.
-        log.as_ref().map_or(Ok(()), AuditLog::check)?;
+        audience.dismiss()?;
         let exit = exit?;
         if let Some(report) = exit.report {
             output::tell(report);

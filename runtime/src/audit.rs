@@ -1,4 +1,4 @@
-//! The audit log: what was granted, derived, used, refused, closed and revoked.
+//! The audit log: what was started, granted, derived, used, refused, closed and revoked.
 //!
 //! Events go to `tracing` under the target [`TARGET`], so an embedder chooses with a subscriber where
 //! they are kept and in which form. Every event has the field `event`; capabilities are named by their
@@ -21,6 +21,16 @@ pub(crate) fn instance(name: &str) -> tracing::Span {
     tracing::info_span!(target: TARGET, "instance", instance = name)
 }
 
+/// A program is about to be given its endowments. Its name is its first argument, if it has any.
+pub(crate) fn start(vat: u64, program: Option<&str>) {
+    tracing::info!(target: TARGET, event = "start", vat, program);
+}
+
+/// A program has ended; next it gives up what it still holds.
+pub(crate) fn end(vat: u64) {
+    tracing::info!(target: TARGET, event = "end", vat);
+}
+
 /// Authority was minted.
 pub(crate) fn grant(id: CapId, kind: Kind, label: &str, authority: Option<&Authority>) {
     tracing::info!(
@@ -33,7 +43,7 @@ pub(crate) fn grant(id: CapId, kind: Kind, label: &str, authority: Option<&Autho
     );
 }
 
-/// A capability was made from another one.
+/// A capability was made from another one. A Revoker's `target` is what it ends.
 pub(crate) fn derive(
     id: CapId,
     parent: CapId,
@@ -41,6 +51,7 @@ pub(crate) fn derive(
     label: &str,
     vat: Option<u64>,
     authority: Option<&Authority>,
+    target: Option<CapId>,
 ) {
     tracing::info!(
         target: TARGET,
@@ -51,6 +62,7 @@ pub(crate) fn derive(
         label,
         vat,
         authority = authority.map(tracing::field::display),
+        target = target.map(CapId::get),
     );
 }
 

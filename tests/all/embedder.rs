@@ -224,7 +224,7 @@ async fn tell_a_story() {
     assert_eq!(
         events,
         [
-            "grant", "derive", "derive", "use", "use", "refuse", "close", "revoke"
+            "grant", "start", "derive", "derive", "use", "use", "refuse", "close", "revoke", "end"
         ],
         "{log:#?}"
     );

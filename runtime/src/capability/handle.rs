@@ -245,7 +245,7 @@ impl Capability {
                 .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
             {
                 Ok(node) => {
-                    audit::derive(id, self.id(), Kind::Net, &label, None, Some(&made));
+                    audit::derive(id, self.id(), Kind::Net, &label, None, Some(&made), None);
                     return Ok(Capability::new(hold.tree.clone(), node, Kind::Net, label, None));
                 }
                 // It was narrowed in between: look again.

@@ -332,8 +332,15 @@ impl Tree {
                 ended.push(node_key);
             }
         }
+        let mut fallen = Vec::new();
         for node_key in ended {
-            fell(&mut nodes, node_key).announce(Ended::Revoked);
+            let label = nodes.get(node_key).map(|node| node.label.clone());
+            let count = fell(&mut nodes, node_key).announce(Ended::Revoked);
+            fallen.extend(label.map(|label| (node_key.id(), label, count)));
+        }
+        drop(nodes);
+        for (id, label, count) in fallen {
+            audit::revoke(id, &label, None, count);
         }
         Ok(Some(changed))
     }

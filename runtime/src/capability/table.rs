@@ -381,10 +381,11 @@ impl CapTable {
                     birth.target = Some(*target);
                 }
                 let (parent, narrowings) = (entry.node, Some(entry.narrowings));
+                let target = birth.target.map(Key::id);
                 let (id, holder) = (birth.id, Holder::Host);
                 let made = tree.derive(parent, narrowings, self.bounds, birth, holder);
                 let node = made.map_err(|barren| NotHandedOver::Barren(self.no_birth(barren)))?;
-                audit::derive(id, parent.id(), kind, &label, Some(self.mailbox.vat()), None);
+                audit::derive(id, parent.id(), kind, &label, Some(self.mailbox.vat()), None, target);
                 Ok(Capability::new(tree, node, kind, label, object))
             }
         }
@@ -441,6 +442,7 @@ impl CapTable {
             birth.target = Some(*target);
         }
         let (id, kind) = (birth.id, birth.kind);
+        let target = birth.target.map(Key::id);
         let account = birth.rights.as_ref().and_then(|rights| rights.account.clone());
         let mut entry = Some(Entry {
             tree: tree.clone(),
@@ -467,7 +469,7 @@ impl CapTable {
         {
             let (label, vat) = (entry.label(), Some(self.mailbox.vat()));
             let authority = entry.net().ok().map(|rights| &rights.authority);
-            audit::derive(id, parent.id(), kind, label, vat, authority);
+            audit::derive(id, parent.id(), kind, label, vat, authority, target);
         }
         Ok(key)
     }

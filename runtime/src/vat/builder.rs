@@ -191,12 +191,14 @@ impl VatBuilder {
             ..
         } = self;
         let wall_time = limits.wall_time;
+        let name = world.args.first().cloned();
         let mut state = VatState::new(limits, world.build(), resolver);
         for link in link::all(program.links()) {
             let world = linked_worlds.iter().rfind(|(name, _)| **name == *link.name);
             let world = world.map(|(_, world)| world.clone()).unwrap_or_default();
             state.add_instance(InstanceState::new(&link.name, world.build()));
         }
+        state.announce(name.as_deref());
         let mut store = Store::new(program.engine(), state);
         store.limiter(|state| &mut state.meter);
         store.set_epoch_deadline(EPOCHS);

@@ -42,6 +42,8 @@ pub(crate) struct VatState {
     /// Made when a name is looked up first, unless the embedder gave one.
     resolver: OnceLock<Arc<dyn Resolver>>,
     moves: u32,
+    /// Whether a program runs here, and the audit log was told.
+    is_announced: bool,
 }
 
 /// What each instance of a vat has of its own.
@@ -97,6 +99,7 @@ impl VatState {
             datagram: Vec::new(),
             resolver: resolver.map(OnceLock::from).unwrap_or_default(),
             moves: 0,
+            is_announced: false,
         }
     }
 
@@ -120,6 +123,12 @@ impl VatState {
     #[inline]
     pub(crate) fn instance_mut(&mut self, number: usize) -> &mut InstanceState {
         &mut self.instances[number]
+    }
+
+    /// Tells the audit log which program this is, and at the end that it has ended.
+    pub(crate) fn announce(&mut self, program: Option<&str>) {
+        audit::start(self.mailbox.vat(), program);
+        self.is_announced = true;
     }
 
     pub(crate) fn has_letters(&self) -> bool {
@@ -200,6 +209,15 @@ impl VatState {
                 refusal,
                 label: Some(label),
             }) => format!("{refusal} (capability `{label}`)"),
+        }
+    }
+}
+
+impl Drop for VatState {
+    fn drop(&mut self) {
+        // Before its table, which gives up what the program still holds.
+        if self.is_announced {
+            audit::end(self.mailbox.vat());
         }
     }
 }
