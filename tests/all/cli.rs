@@ -735,7 +735,7 @@ fn limits_are_those_of_the_command_line() {
 
 #[test]
 fn the_help_of_each_command_has_an_example() {
-    for command in ["run", "inspect", "check"] {
+    for command in ["run", "inspect", "check", "lineage"] {
         for help in ["--help", "-h"] {
             let shown = refcap([command, help]).ends_with(0);
             assert_eq!(shown.errors, "");
@@ -747,6 +747,7 @@ fn the_help_of_each_command_has_an_example() {
         "run ",
         "inspect ",
         "check ",
+        "lineage ",
         "Exit codes:",
         "211  the program ran longer",
     ]);

@@ -231,10 +231,57 @@ async fn tell_a_story() {
     let refusal = log.iter().find(|line| line.contains("\"refuse\"")).unwrap();
     assert!(refusal.contains("10.0.0.1:1"), "{refusal}");
     assert!(refusal.contains("net_connect"), "{refusal}");
+    // The puppet is started without arguments, so it has no name.
+    let start = log.iter().find(|line| line.contains("\"start\"")).unwrap();
+    assert!(
+        start.contains("\"vat\":") && !start.contains("\"program\""),
+        "{start}"
+    );
     for line in log.iter().filter(|line| line.contains("\"derive\"")) {
         assert!(line.contains("\"parent\":"), "{line}");
         assert!(line.contains("\"label\":\"net\""), "{line}");
     }
+}
+
+// Else who reads the log would think that they are still there.
+#[test]
+fn sockets_that_narrowing_ends_are_in_the_log() {
+    if is_alone("embedder::sockets_that_narrowing_ends_are_in_the_log", &[]) {
+        block_on(narrow_away());
+    }
+}
+
+async fn narrow_away() {
+    let server = Silent::start().await;
+    let log = logged(async {
+        let grant = net("connect tcp 127.0.0.1:*");
+        let mut guest = Puppet::start(&grant).await;
+        guest.connect(2, 1, server.address).await.unwrap();
+        grant.narrow(&authority("connect tcp 127.0.0.1:1")).unwrap();
+        // What changes nothing ends nothing.
+        grant.narrow(&authority("connect tcp *:*")).unwrap();
+    })
+    .await;
+    let log: Vec<serde_json::Value> = log
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let ids = |event: &str| -> Vec<u64> {
+        let events = log.iter().filter(|line| line["event"] == event);
+        events.map(|line| line["id"].as_u64().unwrap()).collect()
+    };
+    let (grants, derived) = (ids("grant"), ids("derive"));
+    assert_eq!(
+        ids("revoke"),
+        derived[1..],
+        "the stream and nothing else: {log:#?}"
+    );
+    assert_eq!(ids("narrow"), [grants[0]; 2]);
+    let revoked = log.iter().find(|line| line["event"] == "revoke").unwrap();
+    assert_eq!(
+        (&revoked["vat"], &revoked["ended"]),
+        (&serde_json::Value::Null, &1.into())
+    );
 }
 
 // What goes from one stream to another passes no guest's memory, but it does not pass the log by.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::colours::{self, Look};
 use super::plain::{cut, dot, shorten};
-use super::tree::{Capability, Tree};
+use super::tree::{Capability, Fate, Tree};
 use super::view::{View, What};
 use super::words;
 
@@ -14,8 +14,15 @@ const COLUMNS: usize = 48;
 pub(super) fn render(view: &View<'_>) -> String {
     let mut out = String::from(HEAD);
     for (number, item) in view.items.iter().enumerate() {
+        let mut edge = "";
         let node = match &item.what {
-            What::Capability(index) => capability(view.tree, view.tree.get(*index)),
+            What::Capability(index) => {
+                let child = view.tree.get(*index);
+                if matches!(child.fate, Fate::Fell { .. }) {
+                    edge = " [style=dashed, color=\"#b3261e\"]";
+                }
+                capability(view.tree, child)
+            }
             What::Folded(fold) => format!(
                 "label=\"{}\", shape=plaintext, style=\"\"",
                 dot(&words::folded(view.tree, fold))
@@ -24,7 +31,7 @@ pub(super) fn render(view: &View<'_>) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(out, "  n{number} [{node}];");
         if let Some(parent) = item.parent {
-            let _ = writeln!(out, "  n{parent} -> n{number};");
+            let _ = writeln!(out, "  n{parent} -> n{number}{edge};");
         }
     }
     let summary = words::summary(view.tree).join("\n");
@@ -37,7 +44,7 @@ digraph lineage {
   rankdir=LR;
   bgcolor=white;
   fontname=\"sans-serif\";
-  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\", fontsize=11];
+  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\", fontsize=11, penwidth=1.6];
   edge [arrowhead=none, color=\"#8a94a0\"];
 ";
 
@@ -48,12 +55,12 @@ fn capability(tree: &Tree, capability: &Capability) -> String {
         words::holder(tree, capability.holder),
         words::fate(tree, capability),
     ];
-    lines.extend(words::refused(capability.refused));
+    lines.extend(words::refusals(capability));
     lines.retain(|line| !line.is_empty());
     let label: Vec<_> = lines.iter().map(|line| cut(line, COLUMNS)).collect();
-    let Look {
-        fill, line, dashed, ..
-    } = colours::look(capability.fate);
+    let Look { fill, dashed, .. } = colours::look(capability.fate);
+    // The ground says how it ended, the border who held it.
+    let (_, line) = colours::frame(capability.holder);
     let style = if dashed {
         "rounded,filled,dashed"
     } else {

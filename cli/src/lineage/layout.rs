@@ -6,6 +6,7 @@
 
 use super::tree::Holder;
 use super::view::{View, What};
+use super::words;
 
 /// The width of a picture, unless the tree is too deep for it.
 const WIDTH: u32 = 1000;
@@ -94,8 +95,13 @@ fn height(view: &View<'_>, what: &What) -> u32 {
         What::Folded(_) => 22,
         What::Capability(index) => {
             let capability = view.tree.get(index);
-            let has_purpose = !super::words::purpose(capability).is_empty();
-            28 + if has_purpose { 18 } else { 0 } + if capability.refused > 0 { 18 } else { 0 }
+            let has_purpose = !words::purpose(capability).is_empty();
+            28 + if has_purpose { 18 } else { 0 }
+                + if words::refusals(capability).is_some() {
+                    18
+                } else {
+                    0
+                }
         }
     }
 }
@@ -181,6 +187,135 @@ impl Pen {
             cards: self.cards,
             width,
             bottom: self.y,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lineage::read::read;
+    use crate::lineage::tree::Tree;
+
+    /// A tree of Nets, given by number, parent and vat.
+    fn tree(nets: &[(u64, u64, u64)]) -> Tree {
+        let lines: String = nets
+            .iter()
+            .map(|(id, parent, vat)| match parent {
+                0 => format!("{{\"event\":\"grant\",\"id\":{id},\"kind\":\"Net\",\"label\":\"n\"}}\n"),
+                _ => format!(
+                    "{{\"event\":\"derive\",\"id\":{id},\"parent\":{parent},\"kind\":\"Net\",\"label\":\"n\",\"vat\":{vat}}}\n"
+                ),
+            })
+            .collect();
+        read(lines.as_bytes()).unwrap().tree
+    }
+
+    fn right(area: Area) -> u32 {
+        area.x + area.width
+    }
+
+    fn bottom(area: Area) -> u32 {
+        area.y + area.height
+    }
+
+    fn contains(outer: Area, inner: Area) -> bool {
+        outer.x < inner.x && outer.y < inner.y && right(inner) < right(outer) && bottom(inner) < bottom(outer)
+    }
+
+    fn is_apart(one: Area, other: Area) -> bool {
+        right(one) <= other.x || right(other) <= one.x || bottom(one) <= other.y || bottom(other) <= one.y
+    }
+
+    /// Lays a tree out and checks what holds for every tree.
+    fn checked(tree: &Tree, children: usize) -> Layout {
+        let view = View::new(tree, tree.roots(), children);
+        let layout = lay_out(&view, 50);
+        for (index, &card) in layout.cards.iter().enumerate() {
+            assert!(card.width >= CARD && right(card) < layout.width && bottom(card) < layout.bottom);
+            let others = &layout.cards[index + 1..];
+            assert!(others.iter().all(|&other| is_apart(card, other)), "{card:?}");
+            if let Some(parent) = view.items[index].parent.map(|parent| layout.cards[parent]) {
+                assert!(parent.x < card.x && bottom(parent) < card.y);
+            }
+            let What::Capability(capability) = view.items[index].what else {
+                continue;
+            };
+            let inner = layout
+                .frames
+                .iter()
+                .rfind(|frame| contains(frame.area, card))
+                .unwrap();
+            assert_eq!(inner.holder, tree.get(capability).holder, "{card:?}");
+        }
+        for (index, frame) in layout.frames.iter().enumerate() {
+            for other in &layout.frames[index + 1..] {
+                assert!(
+                    contains(frame.area, other.area) || is_apart(frame.area, other.area),
+                    "{other:?}"
+                );
+            }
+            let apart = |&card: &Area| contains(frame.area, card) || is_apart(frame.area, card);
+            assert!(layout.cards.iter().all(apart), "{frame:?}");
+        }
+        layout
+    }
+
+    #[test]
+    fn nothing_overlaps_and_each_is_in_its_holders_frame() {
+        let layout = checked(
+            &tree(&[
+                (1, 0, 0),
+                (2, 1, 1),
+                (3, 2, 1),
+                (4, 3, 2),
+                (5, 4, 1),
+                (6, 2, 3),
+                (7, 1, 1),
+            ]),
+            0,
+        );
+        // The host, 1, 2 in it, 1 again in that, 3; the last is a neighbour of the first of 1.
+        let holders: Vec<_> = layout.frames.iter().map(|frame| frame.holder).collect();
+        assert_eq!(
+            holders,
+            [
+                Holder::Host,
+                Holder::Vat(1),
+                Holder::Vat(2),
+                Holder::Vat(1),
+                Holder::Vat(3)
+            ]
+        );
+        assert_eq!(layout.width, WIDTH);
+        checked(
+            &tree(&[(1, 0, 0), (2, 0, 0), (3, 1, 0), (4, 2, 1), (5, 2, 2), (6, 2, 1)]),
+            0,
+        );
+        checked(&tree(&[]), 0);
+    }
+
+    #[test]
+    fn a_deep_tree_widens_the_picture() {
+        let deep: Vec<_> = (1..30).map(|id| (id, id - 1, id)).collect();
+        assert!(checked(&tree(&deep), 0).width > WIDTH);
+    }
+
+    #[test]
+    fn no_tree_of_many_shapes_overlaps() {
+        // A small generator; each run is the same.
+        let mut seed = 1_u64;
+        let mut below = |limit: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % limit
+        };
+        for _ in 0..300 {
+            let count = 1 + below(25);
+            let nets: Vec<_> = (1..=count).map(|id| (id, below(id), 1 + below(3))).collect();
+            checked(&tree(&nets), 0);
+            checked(&tree(&nets), 1);
         }
     }
 }

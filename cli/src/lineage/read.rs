@@ -18,7 +18,7 @@ const LONGEST: usize = 1 << 20;
 /// One event, as far as it says something of the derivation tree.
 #[derive(Debug)]
 pub(super) enum Event {
-    Start { vat: u64, program: Option<Plain> },
+    Start { vat: u64, program: Option<ProgramName> },
     End { vat: u64 },
     Grant(Birth),
     Derive { birth: Birth, parent: u64 },
@@ -30,6 +30,26 @@ pub(super) enum Event {
     Close { id: u64 },
     Revoke { id: u64, by: Option<u64> },
     Narrow { id: u64, bound: Plain },
+}
+
+/// What a program was called by.
+#[derive(Debug)]
+pub(super) struct ProgramName {
+    /// Its first argument.
+    pub(super) whole: Plain,
+    /// If that is a path, its last part.
+    pub(super) short: Plain,
+}
+
+impl ProgramName {
+    fn new(name: &str) -> ProgramName {
+        // Of the text as it is, for what is written out has backslashes of its own.
+        let last = name.rsplit(['/', '\\']).next();
+        ProgramName {
+            whole: Plain::new(name),
+            short: Plain::new(last.filter(|last| !last.is_empty()).unwrap_or(name)),
+        }
+    }
 }
 
 /// A new capability.
@@ -160,7 +180,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<Event>, String> {
     Ok(Some(match event.as_str() {
         "start" => Event::Start {
             vat: vat()?,
-            program: optional(&fields.program),
+            program: fields.program.as_deref().map(ProgramName::new),
         },
         "end" => Event::End { vat: vat()? },
         "grant" => Event::Grant(birth()?),
@@ -263,6 +283,19 @@ mod tests {
         ] {
             let error = fails(&format!("{GRANT}\n{line}\n{GRANT}\n"));
             assert!(error.starts_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_goes_by_the_last_part_of_its_path() {
+        for (path, name) in [
+            ("a/b.wasm", "b.wasm"),
+            ("C:\\x\\b.wasm", "b.wasm"),
+            ("a/\x1b.wasm", "\\u{1b}.wasm"),
+            ("a/", "a/"),
+            ("b", "b"),
+        ] {
+            assert_eq!(ProgramName::new(path).short.as_str(), name);
         }
     }
 

@@ -1,6 +1,6 @@
 //! `refcap run --lineage`: the tree of a run, from the same lines that an audit log has, without a log.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -29,12 +29,7 @@ impl Recorder {
     /// Begins to record for a picture in that file, if it can be written.
     pub(crate) fn start(path: &Path) -> Result<Recorder, Failure> {
         Format::of(path)?;
-        // Better said now than after the run. An older picture stays until there is a new one.
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|error| cannot_write(path, &error))?;
+        can_write(path).map_err(|error| cannot_write(path, &error))?;
         Ok(Recorder {
             path: path.to_owned(),
             record: Arc::default(),
@@ -55,6 +50,13 @@ impl Recorder {
         }
         draw(&record.tree, &self.path)
     }
+}
+
+/// Whether a file can be written, which is better said now than after the run. It is left as it is.
+fn can_write(path: &Path) -> io::Result<()> {
+    let is_new = !path.exists();
+    OpenOptions::new().append(true).create(true).open(path)?;
+    if is_new { fs::remove_file(path) } else { Ok(()) }
 }
 
 impl Write for Recorder {

@@ -73,15 +73,7 @@ fn draw(out: &mut String, view: &View<'_>) -> fmt::Result {
     for area in &layout.frames {
         frame(out, view.tree, area)?;
     }
-    for (item, &card) in view.items.iter().zip(&layout.cards) {
-        if let Some(parent) = item.parent {
-            let has_fallen = match item.what {
-                What::Capability(index) => matches!(view.tree.get(index).fate, Fate::Fell { .. }),
-                What::Folded(_) => false,
-            };
-            link(out, layout.cards[parent], card, has_fallen)?;
-        }
-    }
+    links(out, view, &layout.cards)?;
     for (item, &card) in view.items.iter().zip(&layout.cards) {
         match &item.what {
             What::Capability(index) => capability(out, view.tree, view.tree.get(*index), card)?,
@@ -116,19 +108,28 @@ fn frame(out: &mut String, tree: &Tree, frame: &Frame) -> fmt::Result {
     )
 }
 
-/// A line from below the parent's left end to the child.
-fn link(out: &mut String, parent: Area, child: Area, has_fallen: bool) -> fmt::Result {
-    let class = if has_fallen { "link fell" } else { "link" };
-    let trunk = parent.x + 14;
-    let from = parent.y + parent.height;
-    let y = child.y + child.height.min(28) / 2;
-    writeln!(
-        out,
-        "<path class=\"{class}\" d=\"M{trunk} {from}V{}Q{trunk} {y} {} {y}H{}\"/>",
-        y - 6,
-        trunk + 6,
-        child.x
-    )
+/// Lines from below each parent's left end to its children.
+fn links(out: &mut String, view: &View<'_>, cards: &[Area]) -> fmt::Result {
+    // How far each card's line was drawn by its earlier children: drawn twice, dashes would not be dashes.
+    let mut drawn: Vec<u32> = cards.iter().map(|card| card.y + card.height).collect();
+    for (item, child) in view.items.iter().zip(cards) {
+        let Some(parent) = item.parent else { continue };
+        let class = match item.what {
+            What::Capability(index) if matches!(view.tree.get(index).fate, Fate::Fell { .. }) => "link fell",
+            _ => "link",
+        };
+        let (x, from) = (cards[parent].x + 14, drawn[parent]);
+        let y = child.y + child.height.min(28) / 2;
+        let bend = y - 6;
+        writeln!(
+            out,
+            "<path class=\"{class}\" d=\"M{x} {from}V{bend}Q{x} {y} {} {y}H{}\"/>",
+            x + 6,
+            child.x
+        )?;
+        drawn[parent] = bend;
+    }
+    Ok(())
 }
 
 fn capability(out: &mut String, tree: &Tree, capability: &Capability, area: Area) -> fmt::Result {
@@ -189,8 +190,8 @@ fn capability(out: &mut String, tree: &Tree, capability: &Capability, area: Area
         )?;
         line += 18;
     }
-    if let (Some(count), Some(first)) = (words::refused(capability.refused), &capability.first_refusal) {
-        let text = fit(&format!("{count}, first {first}"), width - 20, SMALL);
+    if let Some(refusals) = words::refusals(capability) {
+        let text = fit(&refusals, width - 20, SMALL);
         writeln!(
             out,
             "<text class=\"why\" x=\"{}\" y=\"{line}\">{}</text>",

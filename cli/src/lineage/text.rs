@@ -35,9 +35,7 @@ pub(super) fn render(view: &View<'_>) -> String {
             What::Capability(index) => {
                 let capability = view.tree.get(*index);
                 line(&mut out, &margin, corner, &describe(view.tree, capability));
-                if let (Some(count), Some(first)) =
-                    (words::refused(capability.refused), &capability.first_refusal)
-                {
+                if let Some(refusals) = words::refusals(capability) {
                     if item.depth > 0 {
                         margin.push_str(if item.is_last { "   " } else { "│  " });
                     }
@@ -46,16 +44,15 @@ pub(super) fn render(view: &View<'_>) -> String {
                     } else {
                         "│  "
                     };
-                    let reason = format!("! {count}, first {}", cut(first.as_str(), REASON));
+                    let reason = format!("! {}", cut(&refusals, REASON));
                     line(&mut out, &margin, below, &reason);
                 }
             }
         }
     }
-    if view.items.is_empty() {
-        out.push_str("no capabilities\n");
+    if !view.items.is_empty() {
+        out.push('\n');
     }
-    out.push('\n');
     for words in words::summary(view.tree) {
         line(&mut out, "", "", &words);
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::plain::Plain;
-use super::read::{Birth, Event, Refusal};
+use super::read::{Birth, Event, ProgramName, Refusal};
 
 /// Capabilities, and programs, beyond this number are counted and no more: guests decide how many there
 /// are.
@@ -23,7 +23,7 @@ pub(crate) struct Tree {
 /// A program that ran.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    pub(super) name: Option<Plain>,
+    pub(super) name: Option<ProgramName>,
     /// Calls that were refused because what they were given was no reference to a live capability.
     pub(super) astray: u64,
     has_ended: bool,
@@ -275,5 +275,149 @@ impl Tree {
             }
             open.extend(&capability.children);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lineage::read::read;
+
+    /// A tree from events in short: a word and its fields.
+    fn tree(events: &[&str]) -> Tree {
+        let lines: String = events.iter().map(|event| format!("{}\n", line(event))).collect();
+        read(lines.as_bytes()).unwrap().tree
+    }
+
+    fn line(event: &str) -> String {
+        let words: Vec<&str> = event.split(' ').collect();
+        match *words {
+            ["grant", id] => format!(r#"{{"event":"grant","id":{id},"kind":"Net","label":"net"}}"#),
+            ["derive", id, parent, vat] => format!(
+                r#"{{"event":"derive","id":{id},"parent":{parent},"vat":{vat},"kind":"Net","label":"net"}}"#
+            ),
+            ["refuse", import, id] => {
+                format!(r#"{{"event":"refuse","id":{id},"vat":1,"import":"{import}","why":"no"}}"#)
+            }
+            ["end" | "start", vat] => format!(r#"{{"event":"{}","vat":{vat}}}"#, words[0]),
+            [event, id] => format!(r#"{{"event":"{event}","id":{id}}}"#),
+            ["revoke", id, vat] => format!(r#"{{"event":"revoke","id":{id},"vat":{vat}}}"#),
+            _ => panic!("{event}"),
+        }
+    }
+
+    fn fates(tree: &Tree) -> Vec<Fate> {
+        tree.all().iter().map(|capability| capability.fate).collect()
+    }
+
+    use Fate::{Closed, EndedWithProgram, Expired, Fell, Held, Revoked};
+
+    #[test]
+    fn what_is_revoked_ends_with_all_below_it_and_nothing_else() {
+        let events = [
+            "grant 1",
+            "derive 2 1 1",
+            "derive 3 2 1",
+            "derive 4 3 2",
+            "derive 5 1 1",
+            "close 3",
+        ];
+        let by_vat = [&events[..], &["revoke 2 7"]].concat();
+        let by = Holder::Vat(7);
+        assert_eq!(
+            fates(&tree(&by_vat)),
+            [Held, Revoked { by }, Closed, Fell { with: 2 }, Held]
+        );
+        // A second time changes nothing; from further above it reaches the rest.
+        let twice = [&by_vat[..], &["revoke 2", "revoke 1"]].concat();
+        let by_host = Revoked { by: Holder::Host };
+        let fell = Fell { with: 1 };
+        assert_eq!(
+            fates(&tree(&twice)),
+            [by_host, Revoked { by }, Closed, Fell { with: 2 }, fell]
+        );
+    }
+
+    // What was given up before may still be revoked, and then it is why others ended.
+    #[test]
+    fn what_was_closed_before_is_shown_as_revoked() {
+        let tree = tree(&["grant 1", "derive 2 1 1", "derive 3 2 1", "close 2", "revoke 2 1"]);
+        assert_eq!(
+            fates(&tree),
+            [Held, Revoked { by: Holder::Vat(1) }, Fell { with: 2 }]
+        );
+    }
+
+    #[test]
+    fn a_lease_ends_what_is_below_it() {
+        let tree = tree(&["grant 1", "derive 2 1 1", "derive 3 2 1", "expire 2", "close 3"]);
+        assert_eq!(fates(&tree), [Held, Expired, Fell { with: 2 }]);
+    }
+
+    // Another thread may have revoked before the one that derived has written its line.
+    #[test]
+    fn what_is_derived_from_what_has_ended_ended_with_it() {
+        let tree = tree(&[
+            "grant 1",
+            "derive 2 1 1",
+            "revoke 1",
+            "derive 3 2 1",
+            "derive 4 3 1",
+        ]);
+        assert_eq!(fates(&tree)[1..], [Fell { with: 1 }; 3]);
+    }
+
+    #[test]
+    fn given_up_by_a_program_and_by_its_end_are_told_apart() {
+        let tree = tree(&[
+            "grant 1",
+            "start 1",
+            "start 2",
+            "derive 2 1 1",
+            "derive 3 1 1",
+            "derive 4 1 2",
+            "close 2",
+            "end 1",
+            "close 3",
+            "close 4",
+        ]);
+        assert_eq!(fates(&tree), [Held, Closed, EndedWithProgram, Closed]);
+    }
+
+    #[test]
+    fn refusals_are_counted_where_they_belong() {
+        let tree = tree(&[
+            "grant 1",
+            "start 1",
+            "refuse net_connect 1",
+            "refuse net_only 1",
+            "refuse cap_close 1",
+            "refuse net_connect null",
+            "refuse net_connect 99",
+        ]);
+        let net = tree.get(0);
+        assert_eq!(net.refused, 2);
+        assert_eq!(net.first_refusal.as_ref().unwrap().as_str(), "net_connect: no");
+        assert_eq!(tree.programs()[&1].astray, 1);
+    }
+
+    #[test]
+    fn a_log_may_begin_late() {
+        let tree = tree(&["close 1", "derive 3 2 1", "derive 4 3 1", "revoke 2"]);
+        assert_eq!((tree.roots(), fates(&tree)), (&[0][..], vec![Held, Held]));
+    }
+
+    #[test]
+    fn long_chains_need_no_stack() {
+        let chain = (2..50_000).map(|id| format!("derive {id} {} 1", id - 1));
+        let revokes = (1..50_000).rev().step_by(2).map(|id| format!("revoke {id}"));
+        let again = (0..10_000).map(|_| "revoke 1".to_owned());
+        let events: Vec<String> = std::iter::once("grant 1".to_owned())
+            .chain(chain)
+            .chain(revokes)
+            .chain(again)
+            .collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        assert!(fates(&tree(&events)).iter().all(|&fate| fate != Held));
     }
 }

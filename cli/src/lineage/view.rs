@@ -11,8 +11,8 @@ use super::tree::{Capability, Fate, Tree};
 /// Of how many children of one kind are shown, unless the user says otherwise.
 pub(super) const CHILDREN: usize = 12;
 
-/// How many capabilities one picture shows.
-const MOST: usize = 1_000;
+/// How many capabilities one picture shows. A thousand would be higher than some programs can draw.
+const MOST: usize = 300;
 
 /// How far below the top capabilities are shown.
 const DEEPEST: usize = 24;

@@ -1,6 +1,6 @@
 //! What is said of a capability, the same in every format.
 
-use super::plain::Plain;
+use super::read::ProgramName;
 use super::tree::{Capability, Fate, Holder, Tree};
 use super::view::{Folded, How};
 
@@ -40,7 +40,7 @@ pub(super) fn holder(tree: &Tree, holder: Holder) -> String {
     match holder {
         Holder::Host => "the host".to_owned(),
         Holder::Vat(vat) => match name(tree, vat) {
-            Some(name) => format!("{} (vat {vat})", base(name)),
+            Some(name) => format!("{} (vat {vat})", name.short),
             None => format!("vat {vat}"),
         },
     }
@@ -51,38 +51,33 @@ fn short_holder(tree: &Tree, holder: Holder) -> String {
         Holder::Host => "the host".to_owned(),
         // By its name only if no other program has the same.
         Holder::Vat(vat) => match name(tree, vat) {
-            Some(name) if is_the_only(tree, name) => base(name).to_owned(),
+            Some(name) if is_the_only(tree, name) => name.short.to_string(),
             _ => format!("vat {vat}"),
         },
     }
 }
 
-fn name(tree: &Tree, vat: u64) -> Option<&Plain> {
+fn name(tree: &Tree, vat: u64) -> Option<&ProgramName> {
     tree.programs()
         .get(&vat)
         .and_then(|program| program.name.as_ref())
 }
 
-fn is_the_only(tree: &Tree, name: &Plain) -> bool {
+fn is_the_only(tree: &Tree, name: &ProgramName) -> bool {
     let names = tree
         .programs()
         .values()
         .filter_map(|program| program.name.as_ref());
-    names.filter(|other| base(other) == base(name)).count() == 1
+    names.filter(|other| other.short == name.short).take(2).count() == 1
 }
 
-/// A path's last part.
-fn base(name: &Plain) -> &str {
-    let name = name.as_str();
-    match name.rsplit(['/', '\\']).next() {
-        Some(base) if !base.is_empty() => base,
-        _ => name,
-    }
-}
-
-/// How often it was refused something, if it was.
-pub(super) fn refused(count: u64) -> Option<String> {
-    (count > 0).then(|| format!("{count} refused"))
+/// What was refused to who used it, if anything was.
+pub(super) fn refusals(capability: &Capability) -> Option<String> {
+    let first = capability.first_refusal.as_ref()?;
+    Some(match capability.refused {
+        1 => format!("1 refused: {first}"),
+        count => format!("{count} refused, first {first}"),
+    })
 }
 
 /// All that is known of a capability, a line each.
@@ -94,7 +89,7 @@ pub(super) fn details(tree: &Tree, capability: &Capability) -> Vec<String> {
     if let Holder::Vat(vat) = capability.holder
         && let Some(name) = name(tree, vat)
     {
-        lines.push(format!("program: {name}"));
+        lines.push(format!("program: {}", name.whole));
     }
     if let Some(parent) = capability.parent {
         lines.push(format!("derived from: {}", title(tree.get(parent))));
@@ -132,12 +127,7 @@ pub(super) fn details(tree: &Tree, capability: &Capability) -> Vec<String> {
         ));
     }
     lines.push(format!("in the end: {}", fate(tree, capability)));
-    if let Some(first) = &capability.first_refusal {
-        lines.push(format!(
-            "refused: {}, the first of them {first}",
-            capability.refused
-        ));
-    }
+    lines.extend(refusals(capability));
     lines
 }
 
@@ -163,8 +153,8 @@ pub(super) fn folded(tree: &Tree, fold: &Folded) -> String {
     if fold.how == How::Like && fold.below > 0 {
         line.push_str(&format!(", with {} below them", number(fold.below)));
     }
-    if let Some(refused) = refused(fold.refused) {
-        line.push_str(&format!(" ({refused})"));
+    if fold.refused > 0 {
+        line.push_str(&format!(" ({} refused)", fold.refused));
     }
     line
 }
@@ -175,42 +165,46 @@ pub(super) fn summary(tree: &Tree) -> Vec<String> {
     let mut refused = 0;
     for capability in tree.all() {
         refused += capability.refused;
-        counts[match capability.fate {
-            Fate::Held => 0,
-            Fate::Closed => 1,
-            Fate::EndedWithProgram => 2,
-            Fate::Revoked { .. } | Fate::Fell { .. } => 3,
-            Fate::Expired => 4,
+        let fate = match capability.fate {
+            Fate::Fell { with } => tree.find(with).map(|top| tree.get(top).fate),
+            fate => Some(fate),
+        };
+        counts[match fate {
+            Some(Fate::Held) => 0,
+            Some(Fate::Closed) => 1,
+            Some(Fate::EndedWithProgram) => 2,
+            Some(Fate::Expired) => 3,
+            Some(Fate::Revoked { .. } | Fate::Fell { .. }) | None => 4,
         }] += 1;
     }
     let words = [
         "held at the end",
-        "closed",
-        "held until the program ended",
-        "ended by a revocation or with another",
-        "whose lease ended",
+        "closed by their holders",
+        "held until their program ended",
+        "ended by a lease",
+        "ended by revoking",
     ];
-    let mut line = match tree.len() {
-        1 => "1 capability".to_owned(),
-        count => format!("{} capabilities", number(count)),
-    };
-    let mut separator = ": ";
-    for (count, words) in counts.into_iter().zip(words).filter(|(count, _)| *count > 0) {
-        line.push_str(&format!("{separator}{} {words}", number(count)));
-        separator = ", ";
+    let each: Vec<_> = counts
+        .into_iter()
+        .zip(words)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, words)| format!("{} {words}", number(count)))
+        .collect();
+    let mut lines = vec![match tree.len() {
+        0 => "no capabilities".to_owned(),
+        1 => format!("1 capability: {}", each.join(", ")),
+        count => format!("{} capabilities: {}", number(count), each.join(", ")),
+    }];
+    match refused {
+        0 => {}
+        1 => lines.push("1 call was refused".to_owned()),
+        _ => lines.push(format!("{refused} calls were refused")),
     }
-    let mut lines = vec![line];
-    if refused > 0 {
+    let astray = tree.programs().iter().filter(|(_, program)| program.astray > 0);
+    for (&vat, program) in astray.take(MOST_ASTRAY) {
         lines.push(format!(
-            "{} {} refused",
-            refused,
-            if refused == 1 { "call" } else { "calls" }
-        ));
-    }
-    for (vat, program) in tree.programs().iter().filter(|(_, program)| program.astray > 0) {
-        lines.push(format!(
-            "{} tried {} calls without a live reference",
-            holder(tree, Holder::Vat(*vat)),
+            "{} passed something else than a live reference: {} refused",
+            holder(tree, Holder::Vat(vat)),
             program.astray
         ));
     }
@@ -222,6 +216,9 @@ pub(super) fn summary(tree: &Tree) -> Vec<String> {
     }
     lines
 }
+
+/// Of so many programs it is said what they did without a reference.
+const MOST_ASTRAY: usize = 10;
 
 /// A number with a comma at each thousand.
 fn number(count: usize) -> String {
@@ -244,18 +241,6 @@ mod tests {
     fn thousands_are_told_apart() {
         for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(number(count), text);
-        }
-    }
-
-    #[test]
-    fn a_program_goes_by_the_last_part_of_its_path() {
-        for (path, name) in [
-            ("a/b.wasm", "b.wasm"),
-            ("C:\\x\\b.wasm", "b.wasm"),
-            ("a/", "a/"),
-            ("b", "b"),
-        ] {
-            assert_eq!(base(&Plain::new(path)), name);
         }
     }
 }

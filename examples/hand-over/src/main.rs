@@ -6,6 +6,9 @@
 //! refcap run target/guests/release/hand-over.wasm --grant net='connect tcp 127.0.0.1:*' -- 127.0.0.1:8000
 //! ```
 //!
+//! With `--lineage examples/hand-over/lineage.svg` before the `--`, the last command draws who got what from
+//! whom, and how it ended.
+//!
 //! `main` may reach every port of the machine. `plugin` gets one of them, and that revocably: see
 //! what it can and cannot do in `plugin.rs`, and that its possibilities end when `main` says so.
 //!
