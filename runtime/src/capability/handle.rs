@@ -111,12 +111,13 @@ impl Capability {
     }
 
     fn mint(label: Arc<str>, rights: Rights, terms: &Terms) -> Capability {
+        let rights = Arc::new(rights);
         let birth = Birth {
-            rights: Some(rights),
+            rights: Some(&rights),
             lease: lease_end(terms),
-            ..Birth::new(Kind::Net, label.clone())
+            ..Birth::new(Kind::Net, &label)
         };
-        let authority = birth.rights.as_ref().map(|rights| &rights.authority);
+        let authority = Some(&rights.authority);
         audit::grant(birth.id, Kind::Net, &label, authority);
         let (tree, node) = Tree::plant(birth);
         Capability::new(tree, node, Kind::Net, label, None)
@@ -231,12 +232,11 @@ impl Capability {
             if !rights.derivable {
                 return Err(DeriveError::NotDerivable(self.id()));
             }
-            let rights = narrow(&rights)?;
-            let made = rights.authority.clone();
+            let rights = Arc::new(narrow(&rights)?);
             let birth = Birth {
-                rights: Some(rights),
+                rights: Some(&rights),
                 lease: lease_end(terms),
-                ..Birth::new(Kind::Net, label.clone())
+                ..Birth::new(Kind::Net, &label)
             };
             let id = birth.id;
             // The embedder is trusted with its own memory, so it has no bounds.
@@ -245,7 +245,7 @@ impl Capability {
                 .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
             {
                 Ok(node) => {
-                    audit::derive(id, self.id(), Kind::Net, &label, None, Some(&made), None);
+                    audit::derive(id, self.id(), Kind::Net, &label, None, Some(&rights.authority), None);
                     return Ok(Capability::new(hold.tree.clone(), node, Kind::Net, label, None));
                 }
                 // It was narrowed in between: look again.

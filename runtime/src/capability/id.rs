@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use slotmap::{Key as _, KeyData, SlotMap, new_key_type};
+use slab::Slab;
 
 /// The number of one capability: unique in this process, never used again.
 ///
@@ -33,27 +33,19 @@ impl fmt::Display for CapId {
     }
 }
 
-new_key_type! {
-    /// A place in a [`Register`]. By itself it may come to name another entry: slotmap's version has 32
-    /// bits, of which one says whether the place is taken, so it repeats after 2^31 uses of one place
-    /// (orlp/slotmap#125). That is why nothing outside this module looks at it alone.
-    pub(crate) struct Slot;
-}
-
 /// A key that never names another entry than the one that it was made for: the place where to look, and
 /// the capability that must be there. `T` says whose key it is.
 pub(crate) struct Key<T> {
-    /// The [`Slot`], as the one number that slotmap gives for it: a key that is read as it was written is
-    /// passed on at once, and one that is read in other parts is waited for.
-    slot: u64,
+    /// The place, which others may have had before and may have afterwards: nobody looks at it alone.
+    place: usize,
     id: CapId,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Key<T> {
-    fn new(slot: Slot, id: CapId) -> Self {
+    pub(super) fn new(place: usize, id: CapId) -> Self {
         Key {
-            slot: slot.data().as_ffi(),
+            place,
             id,
             of: PhantomData,
         }
@@ -61,11 +53,11 @@ impl<T> Key<T> {
 
     /// A key that names nothing, in no register, and differs from every other.
     pub(crate) fn to_nothing() -> Self {
-        Key::new(Slot::default(), CapId::next())
+        Key::new(usize::MAX, CapId::next())
     }
 
-    fn slot(self) -> Slot {
-        KeyData::from_ffi(self.slot).into()
+    pub(super) fn place(self) -> usize {
+        self.place
     }
 
     pub(crate) fn id(self) -> CapId {
@@ -84,7 +76,7 @@ impl<T> Copy for Key<T> {}
 
 impl<T> PartialEq for Key<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.slot == other.slot && self.id == other.id
+        self.place == other.place && self.id == other.id
     }
 }
 
@@ -92,40 +84,38 @@ impl<T> Eq for Key<T> {}
 
 impl<T> fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {:?}", self.id, self.slot())
+        write!(f, "{} at {}", self.id, self.place)
     }
 }
 
-/// Entries by key. A slot map gives the place; the entry's own [`CapId`], which never wraps, decides.
+/// Entries by key. A slab gives the place; the entry's own [`CapId`], which never wraps, decides whether it is the
+/// one that is meant.
 #[derive(Debug)]
 pub(crate) struct Register<T> {
-    entries: SlotMap<Slot, (CapId, T)>,
+    entries: Slab<(CapId, T)>,
 }
 
 impl<T> Default for Register<T> {
     fn default() -> Self {
-        Register {
-            entries: SlotMap::with_key(),
-        }
+        Register { entries: Slab::new() }
     }
 }
 
 impl<T> Register<T> {
     pub(crate) fn insert(&mut self, id: CapId, entry: T) -> Key<T> {
-        let slot = self.entries.insert((id, entry));
-        Key::new(slot, id)
+        Key::new(self.entries.insert((id, entry)), id)
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        match self.entries.get(key.slot()) {
+        match self.entries.get(key.place) {
             Some((id, entry)) if *id == key.id => Some(entry),
             _ => None,
         }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        match self.entries.get_mut(key.slot()) {
+        match self.entries.get_mut(key.place) {
             Some((id, entry)) if *id == key.id => Some(entry),
             _ => None,
         }
@@ -133,11 +123,10 @@ impl<T> Register<T> {
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
         self.get(key)?;
-        let (_, entry) = self.entries.remove(key.slot())?;
+        let (_, entry) = self.entries.try_remove(key.place)?;
         if self.entries.is_empty() && self.entries.capacity() > KEEP {
-            // A slot map never shrinks. Starting anew would make old keys valid again, were it not for
-            // the id that each of them carries.
-            self.entries = SlotMap::with_key();
+            // A slab does not shrink by itself.
+            self.entries = Slab::new();
         }
         Some(entry)
     }
@@ -147,7 +136,7 @@ impl<T> Register<T> {
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<T>> + '_ {
-        self.entries.iter().map(|(slot, (id, _))| Key::new(slot, *id))
+        self.entries.iter().map(|(place, (id, _))| Key::new(place, *id))
     }
 }
 
@@ -169,14 +158,14 @@ mod tests {
         assert_eq!(register.get(new), Some(&'b'));
     }
 
-    // slotmap's version would make the old key valid again after 2^31 rounds; a key with the same slot
-    // and version but the id of the dead capability stands for that moment.
+    // slotmap's version of 32 bits would make an old key valid again after 2^31 rounds (orlp/slotmap#125). A key
+    // with the same place but the id of the dead capability stands for that moment.
     #[test]
     fn class_23_a_wrapped_slot_version_does_not_revive_a_dead_key() {
         let mut register = Register::default();
         let dead = CapId::next();
         let live = register.insert(CapId::next(), 'b');
-        let wrapped = Key::new(live.slot(), dead);
+        let wrapped = Key::new(live.place(), dead);
         assert_eq!(register.get(wrapped), None);
         assert_eq!(register.get_mut(wrapped), None);
         assert_eq!(register.remove(wrapped), None);

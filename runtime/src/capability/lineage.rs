@@ -5,6 +5,7 @@
 //! told before it is unlocked: locks are taken in the order lineage, then mailbox or socket. Every walk is a loop over links, so neither
 //! depth nor width costs stack (the mistake of attack class 28).
 
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,9 +13,11 @@ use std::time::Instant;
 use refcap_abi::Kind;
 use refcap_authority::{Authority, TooComplex};
 
-use super::id::{CapId, Key, Register};
+use super::id::{CapId, Key};
 use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
+pub(crate) use super::nodes::Node;
+use super::nodes::{Fallen, Nodes, Place};
 use super::rights::Rights;
 use super::table::Entry;
 use crate::audit;
@@ -34,12 +37,12 @@ pub(crate) trait Sever: fmt::Debug + Send + Sync {
 
 /// What a new capability is.
 #[derive(Debug)]
-pub(crate) struct Birth {
+pub(crate) struct Birth<'a> {
     pub(crate) id: CapId,
     pub(crate) kind: Kind,
-    pub(crate) label: Arc<str>,
+    pub(crate) label: &'a Arc<str>,
     /// What it allows, where that is more than the one object behind it.
-    pub(crate) rights: Option<Rights>,
+    pub(crate) rights: Option<&'a Arc<Rights>>,
     /// When it ends by itself.
     pub(crate) lease: Option<Instant>,
     /// The capability that a Revoker ends.
@@ -48,9 +51,9 @@ pub(crate) struct Birth {
     pub(crate) socket: Option<Arc<dyn Sever>>,
 }
 
-impl Birth {
+impl<'a> Birth<'a> {
     /// A capability with nothing yet but its kind.
-    pub(crate) fn new(kind: Kind, label: Arc<str>) -> Birth {
+    pub(crate) fn new(kind: Kind, label: &'a Arc<str>) -> Birth<'a> {
         Birth {
             id: CapId::next(),
             kind,
@@ -64,12 +67,13 @@ impl Birth {
 }
 
 /// Who holds a new capability.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Holder<'a> {
     /// The embedder.
     Host,
-    /// A vat; the closure puts the capability into its table and runs with the lineage locked, so that
-    /// nothing can happen to the node before the vat's entry exists.
-    Vat(&'a Arc<Mailbox>, &'a mut dyn FnMut(Key<Node>) -> Key<Entry>),
+    /// A vat, which has an entry for it in its table already: whatever happens to the node as soon as it is
+    /// there, a letter about it finds the entry.
+    Vat(&'a Arc<Mailbox>, Key<Entry>),
 }
 
 /// How far a lineage may grow at one place.
@@ -90,40 +94,6 @@ pub(crate) enum Barren {
     TooDeep,
     /// The parent has too many children.
     TooWide,
-}
-
-/// One capability's place in the tree.
-#[derive(Debug)]
-pub(crate) struct Node {
-    parent: Option<Key<Node>>,
-    first_child: Option<Key<Node>>,
-    previous: Option<Key<Node>>,
-    next: Option<Key<Node>>,
-    children: u32,
-    depth: u32,
-    kind: Kind,
-    label: Arc<str>,
-    rights: Option<Rights>,
-    /// How often the authority was narrowed in place.
-    narrowings: u32,
-    lease: Option<Lease>,
-    /// The vat that it was handed to, if it may be handed to one only.
-    recipient: Option<u64>,
-    /// The vat that made it, which pays for it for as long as it is kept.
-    owner: Option<Arc<Mailbox>>,
-    /// The vat's entry, while the vat holds it.
-    entry: Option<Key<Entry>>,
-    host_holds: bool,
-    target: Option<Key<Node>>,
-    /// Revokers that aim at this node.
-    revokers: u32,
-    socket: Option<Arc<dyn Sever>>,
-}
-
-impl Node {
-    fn is_held(&self) -> bool {
-        self.entry.is_some() || self.host_holds
-    }
 }
 
 /// What an embedder sees of one capability.
@@ -153,28 +123,28 @@ pub struct CapabilityInfo {
 /// A tree of capabilities.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    nodes: Mutex<Register<Node>>,
+    nodes: Mutex<Nodes>,
 }
 
 impl Tree {
     /// A new tree, and its first capability, held by the embedder.
-    pub(crate) fn plant(birth: Birth) -> (Arc<Tree>, Key<Node>) {
+    pub(crate) fn plant(birth: Birth<'_>) -> (Arc<Tree>, Key<Node>) {
         let tree = Arc::new(Tree::default());
         let (id, lease) = (birth.id, birth.lease);
-        let mut node = node(birth, None, 0);
-        node.host_holds = true;
         let mut nodes = lock(&tree.nodes);
-        let key = nodes.insert(id, node);
-        tree.begin_lease(&mut nodes, key, lease);
+        // The first of all finds a place.
+        let place = nodes.insert(None, 0, birth, Holder::Host).unwrap_or_default();
+        let key = Key::new(place, id);
+        tree.begin_lease(&mut nodes, place, key, lease);
         drop(nodes);
         (tree, key)
     }
 
-    fn begin_lease(self: &Arc<Tree>, nodes: &mut Register<Node>, key: Key<Node>, ends: Option<Instant>) {
+    fn begin_lease(self: &Arc<Tree>, nodes: &mut Nodes, place: Place, key: Key<Node>, ends: Option<Instant>) {
         if let Some(ends) = ends
-            && let Some(node) = nodes.get_mut(key)
+            && let Some(more) = nodes.more_mut(place)
         {
-            node.lease = Some(Lease::begin(ends, &Arc::downgrade(self), key));
+            more.lease = Some(Lease::begin(ends, &Arc::downgrade(self), key));
         }
     }
 
@@ -185,10 +155,11 @@ impl Tree {
         parent: Key<Node>,
         narrowings: Option<u32>,
         bounds: Bounds,
-        birth: Birth,
+        birth: Birth<'_>,
         holder: Holder<'_>,
     ) -> Result<Key<Node>, Barren> {
         let mut nodes = lock(&self.nodes);
+        let parent = nodes.find(parent).ok_or(Barren::Revoked)?;
         let above = nodes.get(parent).ok_or(Barren::Revoked)?;
         if narrowings.is_some_and(|seen| seen != above.narrowings) {
             return Err(Barren::Narrowed);
@@ -201,22 +172,18 @@ impl Tree {
         }
         let depth = above.depth + 1;
         if let Some(target) = birth.target {
-            nodes.get_mut(target).ok_or(Barren::Revoked)?.revokers += 1;
+            let target = nodes.find(target).and_then(|target| nodes.get_mut(target));
+            target.ok_or(Barren::Revoked)?.revokers += 1;
         }
-        let (id, lease) = (birth.id, birth.lease);
-        let mut node = node(birth, Some(parent), depth);
-        if let Holder::Vat(mailbox, _) = &holder {
-            mailbox.count_capability();
-            node.owner = Some(Arc::clone(mailbox));
-        } else {
-            node.host_holds = true;
-        }
-        let key = nodes.insert(id, node);
-        link(&mut nodes, parent, key);
-        self.begin_lease(&mut nodes, key, lease);
-        if let (Holder::Vat(_, place), Some(node)) = (holder, nodes.get_mut(key)) {
-            node.entry = Some(place(key));
-        }
+        let (id, target, lease) = (birth.id, birth.target, birth.lease);
+        let Some(place) = nodes.insert(Some(parent), depth, birth, holder) else {
+            if let Some(target) = target {
+                nodes.release(target);
+            }
+            return Err(Barren::TooWide);
+        };
+        let key = Key::new(place, id);
+        self.begin_lease(&mut nodes, place, key, lease);
         Ok(key)
     }
 
@@ -224,14 +191,11 @@ impl Tree {
     /// its ancestors is revoked.
     pub(crate) fn close(&self, key: Key<Node>) {
         let mut nodes = lock(&self.nodes);
-        let Some(node) = nodes.get_mut(key) else { return };
-        node.entry = None;
-        node.host_holds = false;
-        node.socket = None;
-        let target = node.target.take();
-        prune(&mut nodes, key);
+        let Some(place) = nodes.find(key) else { return };
+        let target = nodes.let_go(place);
+        nodes.prune(place);
         if let Some(target) = target {
-            release(&mut nodes, target);
+            nodes.release(target);
         }
     }
 
@@ -243,11 +207,8 @@ impl Tree {
     )]
     pub(crate) fn release_to_host(&self, key: Key<Node>) {
         let mut nodes = lock(&self.nodes);
-        let Some(node) = nodes.get_mut(key) else { return };
-        node.entry = None;
-        node.host_holds = true;
-        if let Some(owner) = node.owner.take() {
-            owner.discount_capability();
+        if let Some(place) = nodes.find(key) {
+            nodes.give_to_host(place);
         }
     }
 
@@ -255,27 +216,27 @@ impl Tree {
     /// somebody held. When this returns, no operation through any of them starts.
     pub(crate) fn revoke(&self, key: Key<Node>) -> usize {
         let mut nodes = lock(&self.nodes);
-        let fallen = fell(&mut nodes, key);
+        let Some(place) = nodes.find(key) else { return 0 };
+        let fallen = nodes.fell(place);
         // Still locked: whoever revokes the same a moment later must not return before it is done.
-        fallen.announce(Ended::Revoked)
+        announce(fallen, Ended::Revoked)
     }
 
     /// Ends a capability whose lease has ended, as [`revoke`](Tree::revoke) does.
     pub(crate) fn expire(&self, key: Key<Node>) {
         let mut nodes = lock(&self.nodes);
-        let Some(label) = nodes.get(key).map(|node| node.label.clone()) else {
-            return;
-        };
-        let ended = fell(&mut nodes, key).announce(Ended::Expired);
+        let Some(place) = nodes.find(key) else { return };
+        let label = nodes.get(place).and_then(|node| nodes.label(node)).cloned();
+        let ended = announce(nodes.fell(place), Ended::Expired);
         drop(nodes);
-        audit::expire(key.id(), &label, ended);
+        audit::expire(key.id(), &label.unwrap_or_default(), ended);
     }
 
     /// Hands a capability that may go to one vat only to that vat. Returns whether it may have it.
     pub(crate) fn claim(&self, key: Key<Node>, vat: u64) -> bool {
         let mut nodes = lock(&self.nodes);
-        match nodes.get_mut(key) {
-            Some(node) => *node.recipient.get_or_insert(vat) == vat,
+        match nodes.find(key).and_then(|place| nodes.more_mut(place)) {
+            Some(more) => *more.recipient.get_or_insert(vat) == vat,
             // It is revoked, which the caller finds out next.
             None => true,
         }
@@ -285,58 +246,64 @@ impl Tree {
     /// sockets that could not be made any more are ended. Returns how many allow less than before.
     pub(crate) fn narrow(&self, key: Key<Node>, bound: &Authority) -> Result<Option<usize>, TooComplex> {
         let mut nodes = lock(&self.nodes);
-        if nodes.get(key).is_none() {
+        let Some(top) = nodes.find(key) else {
             return Ok(None);
-        }
+        };
+        // Rights that many have in common are narrowed once, and are common to them afterwards.
+        let mut narrowed: HashMap<*const Rights, Option<Arc<Rights>>> = HashMap::new();
         let mut changes = Vec::new();
         let mut sockets = Vec::new();
-        for node_key in subtree(&nodes, key) {
-            let Some(node) = nodes.get(node_key) else { continue };
-            if let Some(rights) = &node.rights {
-                if !rights.authority.is_subset(bound) {
-                    changes.push((node_key, rights.authority.intersect(bound)?));
-                }
-            } else if node.socket.is_some() {
-                sockets.push(node_key);
+        for place in nodes.subtree(top) {
+            let Some(node) = nodes.get(place) else { continue };
+            if let Some(rights) = nodes.rights(node) {
+                let less = match narrowed.entry(Arc::as_ptr(rights)) {
+                    hash_map::Entry::Occupied(less) => less.into_mut(),
+                    hash_map::Entry::Vacant(vacant) => vacant.insert(rights.within(bound)?.map(Arc::new)),
+                };
+                changes.extend(less.as_ref().map(|less| (place, less.clone())));
+            } else if nodes.more(node).is_some_and(|more| more.socket.is_some()) {
+                sockets.push(node.key(place));
             }
         }
         // From here on nothing fails: either all of it happens or none.
+        nodes.replace_rights(&changes);
         let changed = changes.len();
         let mut ended = Vec::new();
-        for (node_key, authority) in changes {
-            let Some(node) = nodes.get_mut(node_key) else {
+        for (place, rights) in changes {
+            let Some(node) = nodes.get_mut(place) else {
                 continue;
             };
             node.narrowings = node.narrowings.wrapping_add(1);
-            if let Some(rights) = &mut node.rights {
-                rights.authority = authority.clone();
+            let node = *node;
+            let socket = nodes.more(&node).and_then(|more| more.socket.as_ref());
+            if socket.is_some_and(|socket| !socket.restrict(&rights.authority)) {
+                ended.push(node.key(place));
             }
-            if let Some(socket) = &node.socket
-                && !socket.restrict(&authority)
-            {
-                ended.push(node_key);
-            }
-            if let (Some(owner), Some(entry)) = (&node.owner, node.entry) {
-                let narrowings = node.narrowings;
+            if let (Some(owner), Some(entry)) = (nodes.owner(&node), node.entry()) {
                 // Still locked, so that of two changes the vat reads the later one later.
-                owner.post([Letter::Narrowed {
+                owner.post(Letter::Narrowed {
                     entry,
-                    authority,
-                    narrowings,
-                }]);
+                    rights,
+                    narrowings: node.narrowings,
+                });
             }
         }
-        for node_key in sockets {
-            let socket = nodes.get(node_key).and_then(|node| node.socket.as_ref());
+        for key in sockets {
+            let node = nodes.find(key).and_then(|place| nodes.get(place));
+            let more = node.and_then(|node| nodes.more(node));
+            let socket = more.and_then(|more| more.socket.as_ref());
             if socket.is_some_and(|socket| !socket.restrict(bound)) {
-                ended.push(node_key);
+                ended.push(key);
             }
         }
         let mut fallen = Vec::new();
-        for node_key in ended {
-            let label = nodes.get(node_key).map(|node| node.label.clone());
-            let count = fell(&mut nodes, node_key).announce(Ended::Revoked);
-            fallen.extend(label.map(|label| (node_key.id(), label, count)));
+        for key in ended {
+            // It may have fallen with one before it.
+            if let Some(place) = nodes.find(key) {
+                let label = nodes.get(place).and_then(|node| nodes.label(node)).cloned();
+                let count = announce(nodes.fell(place), Ended::Revoked);
+                fallen.extend(label.map(|label| (key.id(), label, count)));
+            }
         }
         drop(nodes);
         for (id, label, count) in fallen {
@@ -346,26 +313,29 @@ impl Tree {
     }
 
     pub(crate) fn is_alive(&self, key: Key<Node>) -> bool {
-        lock(&self.nodes).get(key).is_some()
+        lock(&self.nodes).find(key).is_some()
     }
 
     pub(crate) fn info(&self, key: Key<Node>) -> Option<CapabilityInfo> {
         let nodes = lock(&self.nodes);
-        nodes.get(key).map(|node| describe(key, node))
+        describe(&nodes, nodes.find(key)?)
     }
 
     /// What a capability allows, and how often it was narrowed so far.
-    pub(crate) fn rights(&self, key: Key<Node>) -> Option<(Option<Rights>, u32)> {
+    pub(crate) fn rights(&self, key: Key<Node>) -> Option<(Option<Arc<Rights>>, u32)> {
         let nodes = lock(&self.nodes);
-        nodes.get(key).map(|node| (node.rights.clone(), node.narrowings))
+        let node = nodes.get(nodes.find(key)?)?;
+        Some((nodes.rights(node).cloned(), node.narrowings))
     }
 
     /// The capability and all that descend from it, parents before children.
     pub(crate) fn infos(&self, key: Key<Node>) -> Vec<CapabilityInfo> {
         let nodes = lock(&self.nodes);
-        subtree(&nodes, key)
+        let places = nodes.find(key).map(|top| nodes.subtree(top));
+        places
             .into_iter()
-            .filter_map(|key| nodes.get(key).map(|node| describe(key, node)))
+            .flatten()
+            .filter_map(|place| describe(&nodes, place))
             .collect()
     }
 
@@ -375,14 +345,6 @@ impl Tree {
     }
 }
 
-/// What a revocation has to tell others.
-#[derive(Debug, Default)]
-struct Fallen {
-    held: usize,
-    letters: Vec<(Arc<Mailbox>, Key<Entry>)>,
-    sockets: Vec<Arc<dyn Sever>>,
-}
-
 /// Why a capability is no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -390,210 +352,38 @@ pub(crate) enum Ended {
     Expired,
 }
 
-impl Fallen {
-    fn announce(self, how: Ended) -> usize {
-        // Letters first: a vat that is woken by its socket's end must find them.
-        for same_vat in self.letters.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
-            if let Some((mailbox, _)) = same_vat.first() {
-                mailbox.post(same_vat.iter().map(|&(_, entry)| Letter::Ended(entry, how)));
-            }
-        }
-        for socket in &self.sockets {
-            socket.sever();
-        }
-        self.held
+/// Tells vats and sockets what has fallen. Returns how many of it somebody held.
+fn announce(fallen: Fallen, how: Ended) -> usize {
+    // Letters first: a vat that is woken by its socket's end must find them.
+    for (mailbox, entries) in fallen.letters {
+        mailbox.post(Letter::Ended(entries, how));
     }
+    for socket in &fallen.sockets {
+        socket.sever();
+    }
+    fallen.held
 }
 
-fn node(birth: Birth, parent: Option<Key<Node>>, depth: u32) -> Node {
-    Node {
-        parent,
-        first_child: None,
-        previous: None,
-        next: None,
-        children: 0,
-        depth,
-        kind: birth.kind,
-        label: birth.label,
-        rights: birth.rights,
-        narrowings: 0,
-        lease: None,
-        recipient: None,
-        owner: None,
-        entry: None,
-        host_holds: false,
-        target: birth.target,
-        revokers: 0,
-        socket: birth.socket,
-    }
-}
-
-fn describe(key: Key<Node>, node: &Node) -> CapabilityInfo {
-    CapabilityInfo {
-        id: key.id(),
-        parent: node.parent.map(Key::id),
+fn describe(nodes: &Nodes, place: Place) -> Option<CapabilityInfo> {
+    let node = nodes.get(place)?;
+    let parent = nodes.parent(place).and_then(|parent| nodes.get(parent));
+    let rights = nodes.rights(node);
+    Some(CapabilityInfo {
+        id: node.id(),
+        parent: parent.map(Node::id),
         kind: node.kind,
-        label: node.label.clone(),
-        authority: node.rights.as_ref().map(|rights| rights.authority.clone()),
-        usage: node
-            .rights
-            .as_ref()
+        label: nodes.label(node).cloned().unwrap_or_default(),
+        authority: rights.map(|rights| rights.authority.clone()),
+        usage: rights
             .and_then(|rights| rights.account.as_ref())
             .map(|account| account.usage()),
-        expires: node.lease.as_ref().map(Lease::ends),
-        vat: node.owner.as_ref().map(|owner| owner.vat()),
+        expires: nodes
+            .more(node)
+            .and_then(|more| more.lease.as_ref())
+            .map(Lease::ends),
+        vat: nodes.owner(node).map(|owner| owner.vat()),
         held: node.is_held(),
-    }
-}
-
-/// The keys of a subtree, parents before children.
-fn subtree(nodes: &Register<Node>, top: Key<Node>) -> Vec<Key<Node>> {
-    let mut keys = Vec::new();
-    let mut open = vec![top];
-    while let Some(key) = open.pop() {
-        let Some(node) = nodes.get(key) else { continue };
-        keys.push(key);
-        let mut child = node.first_child;
-        while let Some(key) = child {
-            open.push(key);
-            child = nodes.get(key).and_then(|node| node.next);
-        }
-    }
-    keys
-}
-
-/// Takes a whole subtree out of the lineage.
-fn fell(nodes: &mut Register<Node>, top: Key<Node>) -> Fallen {
-    let mut fallen = Fallen::default();
-    let Some(parent) = nodes.get(top).map(|node| node.parent) else {
-        return fallen;
-    };
-    unlink(nodes, top);
-    let mut targets = Vec::new();
-    // Taken out on the way, so that each node is looked at once: most of the time goes into fetching it.
-    let mut open = vec![top];
-    while let Some(key) = open.pop() {
-        let Some(node) = nodes.remove(key) else { continue };
-        if key != top {
-            open.extend(node.next);
-        }
-        open.extend(node.first_child);
-        fallen.held += usize::from(node.is_held());
-        if let Some(owner) = node.owner {
-            owner.discount_capability();
-            if let Some(entry) = node.entry {
-                fallen.letters.push((owner, entry));
-            }
-        }
-        fallen.sockets.extend(node.socket);
-        targets.extend(node.target);
-    }
-    for target in targets {
-        release(nodes, target);
-    }
-    if let Some(parent) = parent {
-        prune(nodes, parent);
-    }
-    fallen
-}
-
-/// A revoker that aimed at `target` is gone.
-fn release(nodes: &mut Register<Node>, target: Key<Node>) {
-    if let Some(node) = nodes.get_mut(target) {
-        node.revokers -= 1;
-        prune(nodes, target);
-    }
-}
-
-/// Removes a node that nobody holds and nobody can revoke, and its ancestors that are kept only for its
-/// sake: when it has no children, or when its only child can take its place. So a guest that derives and
-/// closes the parent for ever has one node, not a chain.
-fn prune(nodes: &mut Register<Node>, mut key: Key<Node>) {
-    while let Some(node) = nodes.get(key) {
-        if node.is_held() || node.revokers > 0 {
-            return;
-        }
-        let parent = node.parent;
-        match (node.children, node.first_child) {
-            (0, _) => unlink(nodes, key),
-            // One with a lease stays where it is: it ends what is below it.
-            (1, Some(child)) if node.lease.is_none() => replace(nodes, key, child),
-            _ => return,
-        }
-        if let Some(node) = nodes.remove(key)
-            && let Some(owner) = node.owner
-        {
-            owner.discount_capability();
-        }
-        match parent {
-            Some(parent) => key = parent,
-            None => return,
-        }
-    }
-}
-
-/// Makes `child` the first child of `parent`.
-fn link(nodes: &mut Register<Node>, parent: Key<Node>, child: Key<Node>) {
-    let Some(above) = nodes.get_mut(parent) else {
-        return;
-    };
-    let next = above.first_child.replace(child);
-    above.children += 1;
-    if let Some(next) = next
-        && let Some(node) = nodes.get_mut(next)
-    {
-        node.previous = Some(child);
-    }
-    if let Some(node) = nodes.get_mut(child) {
-        node.next = next;
-    }
-}
-
-/// Takes a node (with what is below it) out of its parent's children.
-fn unlink(nodes: &mut Register<Node>, key: Key<Node>) {
-    let Some(node) = nodes.get_mut(key) else { return };
-    let (parent, previous, next) = (node.parent.take(), node.previous.take(), node.next.take());
-    join(nodes, parent, previous, next);
-    if let Some(parent) = parent.and_then(|parent| nodes.get_mut(parent)) {
-        parent.children -= 1;
-    }
-    if let Some(next) = next.and_then(|next| nodes.get_mut(next)) {
-        next.previous = previous;
-    }
-}
-
-/// Puts a node's only child in the node's place.
-fn replace(nodes: &mut Register<Node>, key: Key<Node>, child: Key<Node>) {
-    let Some(node) = nodes.get_mut(key) else { return };
-    let (parent, previous, next, depth) = (node.parent, node.previous, node.next, node.depth);
-    node.first_child = None;
-    join(nodes, parent, previous, Some(child));
-    if let Some(next) = next.and_then(|next| nodes.get_mut(next)) {
-        next.previous = Some(child);
-    }
-    if let Some(child) = nodes.get_mut(child) {
-        child.parent = parent;
-        child.previous = previous;
-        child.next = next;
-        // Its own descendants keep the depth that they had: it is a bound from above.
-        child.depth = depth;
-    }
-}
-
-/// Lets whatever comes before a place in a list of children point at `next`.
-fn join(
-    nodes: &mut Register<Node>,
-    parent: Option<Key<Node>>,
-    previous: Option<Key<Node>>,
-    next: Option<Key<Node>>,
-) {
-    if let Some(previous) = previous {
-        if let Some(node) = nodes.get_mut(previous) {
-            node.next = next;
-        }
-    } else if let Some(parent) = parent.and_then(|parent| nodes.get_mut(parent)) {
-        parent.first_child = next;
-    }
+    })
 }
 
 #[cfg(test)]
@@ -607,11 +397,13 @@ mod tests {
         fan_out: u32::MAX,
     };
 
-    fn birth() -> Birth {
-        static EVERYTHING: LazyLock<Authority> = LazyLock::new(Authority::everything);
+    fn birth() -> Birth<'static> {
+        static RIGHTS: LazyLock<Arc<Rights>> =
+            LazyLock::new(|| Arc::new(Rights::of(Authority::everything())));
+        static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "test".into());
         Birth {
-            rights: Some(Rights::of(EVERYTHING.clone())),
-            ..Birth::new(Kind::Net, "test".into())
+            rights: Some(&RIGHTS),
+            ..Birth::new(Kind::Net, &LABEL)
         }
     }
 
@@ -659,7 +451,9 @@ mod tests {
             last = next;
         }
         assert_eq!(tree.len(), 2);
-        assert_eq!(lock(&tree.nodes).get(last).unwrap().depth, 1);
+        let nodes = lock(&tree.nodes);
+        assert_eq!(nodes.get(nodes.find(last).unwrap()).unwrap().depth, 1);
+        drop(nodes);
         assert_eq!(tree.revoke(root), 2);
     }
 

@@ -7,22 +7,21 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use refcap_authority::Authority;
-
 use super::Capability;
 use super::id::Key;
 use super::lineage::Ended;
+use super::rights::Rights;
 use super::table::Entry;
 
 /// Something that happened to one of the vat's capabilities.
 #[derive(Debug)]
 pub(crate) enum Letter {
-    /// It was revoked, or its lease has ended.
-    Ended(Key<Entry>, Ended),
+    /// They were revoked, or a lease has ended.
+    Ended(Vec<Key<Entry>>, Ended),
     /// It allows less from now on.
     Narrowed {
         entry: Key<Entry>,
-        authority: Authority,
+        rights: Arc<Rights>,
         narrowings: u32,
     },
     /// The collector found that the guest can't reach its reference any more.
@@ -64,12 +63,12 @@ impl Mailbox {
         self.vat
     }
 
-    /// Leaves letters. May run inside a collection: it takes one lock, allocates, and never panics.
-    pub(crate) fn post(&self, letters: impl IntoIterator<Item = Letter>) {
+    /// Leaves a letter. May run inside a collection: it takes one lock, allocates, and never panics.
+    pub(crate) fn post(&self, letter: Letter) {
         if self.ended.load(Ordering::Relaxed) {
             return;
         }
-        lock(&self.letters).extend(letters);
+        lock(&self.letters).push(letter);
         self.pending.store(true, Ordering::Release);
     }
 
@@ -97,8 +96,8 @@ impl Mailbox {
         self.capabilities.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn discount_capability(&self) {
-        self.capabilities.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn discount_capabilities(&self, count: usize) {
+        self.capabilities.fetch_sub(count, Ordering::Relaxed);
     }
 
     pub(crate) fn capabilities(&self) -> usize {

@@ -86,6 +86,17 @@ impl Rights {
         }
     }
 
+    /// The same to what `bound` allows too, or `None` where that is no less.
+    pub(crate) fn within(&self, bound: &Authority) -> Result<Option<Rights>, TooComplex> {
+        if self.authority.is_subset(bound) {
+            return Ok(None);
+        }
+        Ok(Some(Rights {
+            authority: self.authority.intersect(bound)?,
+            ..self.clone()
+        }))
+    }
+
     /// The same on further terms. Flags are only ever set; a budget draws on the one above it.
     pub(crate) fn limit(&self, terms: &Terms) -> Result<Rights, TermsRefused> {
         terms.check()?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use refcap_abi::{ErrorCode, Kind};
 
 use super::Capability;
-use super::id::{Key, Register};
+use super::id::{CapId, Key, Register};
 use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Sever, Tree};
 use super::mailbox::{Letter, Mailbox};
 use super::rights::Rights;
@@ -20,7 +20,7 @@ use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 /// What a capability is a capability to.
 #[derive(Debug, Clone)]
 pub(crate) enum Object {
-    Net(Rights),
+    Net(Arc<Rights>),
     Name(Arc<NameDoor>),
     TcpListener(Arc<ListenerDoor>),
     TcpStream(Arc<TcpDoor>),
@@ -189,6 +189,14 @@ pub(crate) struct Own {
     pub(crate) lease: Option<Instant>,
 }
 
+/// What a new capability is derived from.
+struct Parent {
+    tree: Arc<Tree>,
+    node: Key<Node>,
+    /// How often it had been narrowed when it was looked at, where that matters.
+    narrowings: Option<u32>,
+}
+
 /// The capabilities of one vat.
 #[derive(Debug)]
 pub(crate) struct CapTable {
@@ -285,7 +293,6 @@ impl CapTable {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
         let (tree, node, narrowings) = (above.tree.clone(), above.node, above.narrowings);
         let rights = match (&object, &above.object) {
-            (Object::Net(rights), _) => Some(rights.clone()),
             // These check each peer or packet, by what their Net allows at that time.
             (Object::Name(_) | Object::TcpListener(_) | Object::UdpSocket(_), Object::Net(rights)) => {
                 Some(rights.clone())
@@ -293,12 +300,12 @@ impl CapTable {
             _ => None,
         };
         let label = own.label.unwrap_or_else(|| above.label.clone());
-        let birth = Birth {
-            rights,
-            lease: own.lease,
-            ..Birth::new(object.kind(), label)
+        let parent = Parent {
+            tree,
+            node,
+            narrowings: Some(narrowings),
         };
-        self.insert(&tree, node, Some(narrowings), birth, object)
+        self.insert(parent, label, object, rights, own.lease)
     }
 
     /// Adds a capability that somebody else holds: one more below theirs. The embedder grants so, and so do
@@ -316,11 +323,12 @@ impl CapTable {
             {
                 return Err(NoBirth::NotTransferable);
             }
-            let birth = Birth {
-                rights,
-                ..Birth::new(object.kind(), self.granted_as(name, grant))
+            let parent = Parent {
+                tree: grant.tree().clone(),
+                node: grant.node(),
+                narrowings: Some(narrowings),
             };
-            match self.insert(grant.tree(), grant.node(), Some(narrowings), birth, object) {
+            match self.insert(parent, self.granted_as(name, grant), object, rights, None) {
                 // Narrowed between the two looks.
                 Err(NoBirth::Stale) => {}
                 result => return result,
@@ -374,8 +382,8 @@ impl CapTable {
                     other => (Some(other.clone()), None),
                 };
                 let mut birth = Birth {
-                    rights,
-                    ..Birth::new(kind, label.clone())
+                    rights: rights.as_ref(),
+                    ..Birth::new(kind, &label)
                 };
                 if let Some(Object::Revoker(target)) = &object {
                     birth.target = Some(*target);
@@ -402,11 +410,16 @@ impl CapTable {
     /// Adds a capability that comes from nothing and gives no authority: a poller.
     pub(crate) fn plant(&mut self, label: &str, object: Object) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
-        let (tree, root) = Tree::plant(Birth::new(object.kind(), label.into()));
-        let birth = Birth::new(object.kind(), label.into());
-        let key = self.insert(&tree, root, None, birth, object)?;
+        let label = label.into();
+        let (tree, node) = Tree::plant(Birth::new(object.kind(), &label));
+        let parent = Parent {
+            tree: tree.clone(),
+            node,
+            narrowings: None,
+        };
+        let key = self.insert(parent, label, object, None, None)?;
         // Nobody else holds it.
-        tree.close(root);
+        tree.close(node);
         Ok(key)
     }
 
@@ -428,48 +441,64 @@ impl CapTable {
         }
     }
 
+    /// Adds a capability with its entry and its node. `rights` are those of what has an object of its own; a Net's
+    /// are its object.
     fn insert(
         &mut self,
-        tree: &Arc<Tree>,
-        parent: Key<Node>,
-        narrowings: Option<u32>,
-        mut birth: Birth,
+        parent: Parent,
+        label: Arc<str>,
         object: Object,
+        rights: Option<Arc<Rights>>,
+        lease: Option<Instant>,
     ) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
-        birth.socket = object.sever();
-        if let Object::Revoker(target) = &object {
-            birth.target = Some(*target);
-        }
-        let (id, kind) = (birth.id, birth.kind);
-        let target = birth.target.map(Key::id);
-        let account = birth.rights.as_ref().and_then(|rights| rights.account.clone());
-        let mut entry = Some(Entry {
-            tree: tree.clone(),
-            // Its own is known when it has its place there.
-            node: parent,
-            narrowings: 0,
-            label: birth.label.clone(),
-            account,
-            object,
-        });
-        let (entries, mut made) = (&mut self.entries, None);
-        let mut place = |node| {
-            let entry = entry.take().map(|entry| Entry { node, ..entry });
-            let key = entry.map_or_else(Key::to_nothing, |entry| entries.insert(id, entry));
-            made = Some(key);
-            key
+        let (id, kind) = (CapId::next(), object.kind());
+        let account = rights.as_ref().and_then(|rights| rights.account.clone());
+        let (above, narrowings) = (parent.node, parent.narrowings);
+        // The entry is there before the node, so that nothing can happen to the node of which the vat does not hear.
+        let key = self.entries.insert(
+            id,
+            Entry {
+                tree: parent.tree,
+                // Its own is known when it has its place there.
+                node: above,
+                narrowings: 0,
+                label,
+                account,
+                object,
+            },
+        );
+        let entry = self.entries.get_mut(key).ok_or(NoBirth::Revoked)?;
+        let birth = Birth {
+            id,
+            kind,
+            label: &entry.label,
+            rights: match &entry.object {
+                Object::Net(rights) => Some(rights),
+                _ => rights.as_ref(),
+            },
+            lease,
+            target: match &entry.object {
+                Object::Revoker(target) => Some(*target),
+                _ => None,
+            },
+            socket: entry.object.sever(),
         };
-        let holder = Holder::Vat(&self.mailbox, &mut place);
-        tree.derive(parent, narrowings, self.bounds, birth, holder)
-            .map_err(|barren| self.no_birth(barren))?;
-        let key = made.ok_or(NoBirth::Revoked)?;
+        let target = birth.target.map(Key::id);
+        let holder = Holder::Vat(&self.mailbox, key);
+        match entry.tree.derive(above, narrowings, self.bounds, birth, holder) {
+            Ok(node) => entry.node = node,
+            Err(barren) => {
+                self.entries.remove(key);
+                return Err(self.no_birth(barren));
+            }
+        }
         if audit::is_watched()
             && let Some(entry) = self.entries.get(key)
         {
             let (label, vat) = (entry.label(), Some(self.mailbox.vat()));
             let authority = entry.net().ok().map(|rights| &rights.authority);
-            audit::derive(id, parent.id(), kind, label, vat, authority, target);
+            audit::derive(id, above.id(), kind, label, vat, authority, target);
         }
         Ok(key)
     }
@@ -500,22 +529,26 @@ impl CapTable {
     pub(crate) fn read_letters(&mut self) {
         for letter in self.mailbox.take_letters() {
             match letter {
-                Letter::Ended(key, Ended::Revoked) => {
-                    self.entries.remove(key);
+                Letter::Ended(keys, Ended::Revoked) => {
+                    for key in keys {
+                        self.entries.remove(key);
+                    }
                 }
-                Letter::Ended(key, Ended::Expired) => {
-                    if let Some(entry) = self.entries.get_mut(key) {
-                        entry.object = Object::Gone(entry.object.kind(), ErrorCode::Expired);
+                Letter::Ended(keys, Ended::Expired) => {
+                    for key in keys {
+                        if let Some(entry) = self.entries.get_mut(key) {
+                            entry.object = Object::Gone(entry.object.kind(), ErrorCode::Expired);
+                        }
                     }
                 }
                 Letter::Narrowed {
                     entry,
-                    authority,
+                    rights,
                     narrowings,
                 } => {
                     if let Some(entry) = self.entries.get_mut(entry) {
-                        if let Object::Net(rights) = &mut entry.object {
-                            rights.authority = authority;
+                        if let Object::Net(before) = &mut entry.object {
+                            *before = rights;
                         }
                         entry.narrowings = narrowings;
                     }
@@ -675,9 +708,10 @@ mod tests {
             begun,
             done: AtomicBool::new(false),
         });
+        let label = "slow".into();
         let birth = Birth {
             socket: Some(slow.clone()),
-            ..Birth::new(Kind::TcpStream, "slow".into())
+            ..Birth::new(Kind::TcpStream, &label)
         };
         net.tree()
             .derive(net.node(), None, BOUNDS, birth, Holder::Host)

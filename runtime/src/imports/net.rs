@@ -1,6 +1,8 @@
 //! What a guest can derive from a Net, and ask it. What it can do with one on the network is in
 //! [`open`](super::open).
 
+use std::sync::Arc;
+
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{DeriveError, Query, Request, Terms};
 
@@ -116,7 +118,11 @@ fn derive(
                 lease: lease_end(terms),
             },
         };
-        match call.state_mut().table.derive(parent, Object::Net(rights), own) {
+        match call
+            .state_mut()
+            .table
+            .derive(parent, Object::Net(Arc::new(rights)), own)
+        {
             Ok(net) => return Ok(Outcome::One(net)),
             Err(NoBirth::Stale) => call.state_mut().read_letters(),
             Err(barren) => return Err(Refusal::from(barren).into()),

@@ -27,13 +27,24 @@ impl Handle {
             closed: false,
         }
     }
+
+    /// What it names, for the vat with that mailbox.
+    fn key_for(&self, vat: *const Mailbox) -> Result<Key<Entry>, ErrorCode> {
+        if Arc::as_ptr(&self.vat) != vat {
+            return Err(ErrorCode::ForeignReference);
+        }
+        match self.closed {
+            true => Err(ErrorCode::Closed),
+            false => Ok(self.key),
+        }
+    }
 }
 
 impl Drop for Handle {
     // Runs inside a collection: it must neither panic nor touch the store.
     fn drop(&mut self) {
         if !self.closed {
-            self.vat.post([Letter::Unreachable(self.key)]);
+            self.vat.post(Letter::Unreachable(self.key));
         }
     }
 }
@@ -52,27 +63,20 @@ impl Passage for Ordinary {
         let Some(reference) = ExternRef::from_raw(&mut scope, raw) else {
             return Ok(Err(ErrorCode::NullReference));
         };
-        let handle = reference
-            .data(&scope)?
-            .and_then(|data| data.downcast_ref::<Handle>());
-        let found = match handle {
-            // Not made by `mint`, or made for another vat.
-            None => Err(ErrorCode::ForeignReference),
-            Some(handle) if !Arc::ptr_eq(&handle.vat, &scope.as_context().data().mailbox) => {
-                Err(ErrorCode::ForeignReference)
-            }
-            Some(handle) if handle.closed => Err(ErrorCode::Closed),
-            Some(handle) => Ok(handle.key),
-        };
-        if consume
-            && found.is_ok()
-            && let Some(handle) = reference
-                .data_mut(&mut scope)?
-                .and_then(|data| data.downcast_mut::<Handle>())
-        {
-            handle.closed = true;
+        let vat = Arc::as_ptr(&scope.as_context().data().mailbox);
+        // Looked up once in either case: to look behind a reference is what all of this costs.
+        if consume {
+            let data = reference.data_mut(&mut scope)?;
+            let handle = data.and_then(|data| data.downcast_mut::<Handle>());
+            return Ok(handle.map_or(Err(ErrorCode::ForeignReference), |handle| {
+                let found = handle.key_for(vat);
+                handle.closed |= found.is_ok();
+                found
+            }));
         }
-        Ok(found)
+        let data = reference.data(&scope)?;
+        let handle = data.and_then(|data| data.downcast_ref::<Handle>());
+        Ok(handle.map_or(Err(ErrorCode::ForeignReference), |handle| handle.key_for(vat)))
     }
 
     fn mint<H: Heap>(store: &mut H, key: Key<Entry>) -> Result<Rooted<ExternRef>, MintError> {

@@ -1,0 +1,594 @@
+//! The nodes of a lineage: a dense array of small records that are linked by their places in it.
+//!
+//! A record is plain numbers, as large as a line of the processor's cache, for a revocation has to look at each:
+//! what nodes have in common (who made them, their label, their rights) is kept once and counted, and what
+//! few nodes have (a socket, a lease, a target) is kept aside. All of it is under the lineage's lock, so
+//! counting costs no atomic operation.
+
+use std::collections::{HashMap, hash_map};
+use std::sync::Arc;
+
+use refcap_abi::Kind;
+use slab::Slab;
+
+use super::id::{CapId, Key};
+use super::lease::Lease;
+use super::lineage::{Birth, Holder, Sever};
+use super::mailbox::Mailbox;
+use super::rights::Rights;
+use super::table::Entry;
+
+/// Where a node is. Valid until the node is taken out, which those who have the lineage's lock see to.
+pub(super) type Place = usize;
+
+/// A place that a node or one of its parts may have, in half the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Link(u32);
+
+impl Link {
+    const NONE: Link = Link(u32::MAX);
+
+    /// [`Nodes::insert`] sees to it that places are smaller than that.
+    fn to(place: usize) -> Link {
+        Link(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    fn place(self) -> Option<usize> {
+        (self != Link::NONE).then_some(self.0 as usize)
+    }
+}
+
+/// One capability's place in the tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node {
+    id: CapId,
+    parent: Link,
+    first_child: Link,
+    previous: Link,
+    next: Link,
+    pub(super) children: u32,
+    pub(super) depth: u32,
+    /// How often the authority was narrowed in place.
+    pub(super) narrowings: u32,
+    /// Revokers that aim at this node.
+    pub(super) revokers: u32,
+    owner: Link,
+    /// The place of the vat's entry, while the vat holds it.
+    entry: Link,
+    label: Link,
+    rights: Link,
+    more: Link,
+    pub(super) kind: Kind,
+    pub(super) host_holds: bool,
+}
+
+impl Node {
+    pub(super) fn is_held(&self) -> bool {
+        self.entry != Link::NONE || self.host_holds
+    }
+
+    /// The vat's entry, while the vat holds it.
+    pub(super) fn entry(&self) -> Option<Key<Entry>> {
+        self.entry.place().map(|place| Key::new(place, self.id))
+    }
+
+    /// What many nodes have in common: who made it, its label, its rights.
+    fn common(&self) -> [Link; 3] {
+        [self.owner, self.label, self.rights]
+    }
+
+    pub(super) fn id(&self) -> CapId {
+        self.id
+    }
+
+    pub(super) fn key(&self, place: Place) -> Key<Node> {
+        Key::new(place, self.id)
+    }
+}
+
+/// What few nodes have.
+#[derive(Debug, Default)]
+pub(super) struct More {
+    pub(super) lease: Option<Lease>,
+    /// The vat that it was handed to, if it may be handed to one only.
+    pub(super) recipient: Option<u64>,
+    /// The capability that a Revoker ends.
+    pub(super) target: Option<Key<Node>>,
+    pub(super) socket: Option<Arc<dyn Sever>>,
+}
+
+/// A vat that has made nodes of this lineage.
+#[derive(Debug)]
+struct Owner {
+    mailbox: Arc<Mailbox>,
+    /// What a revocation that is under way has ended of its nodes, and which of them it held.
+    ended: usize,
+    fallen: Vec<Key<Entry>>,
+}
+
+/// Values that many nodes have in common, each once and counted.
+#[derive(Debug)]
+struct Pool<T>(Slab<(u32, T)>);
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Pool(Slab::new())
+    }
+}
+
+impl<T> Pool<T> {
+    fn add(&mut self, value: T) -> Link {
+        Link::to(self.0.insert((1, value)))
+    }
+
+    fn get(&self, link: Link) -> Option<&T> {
+        self.0.get(link.0 as usize).map(|(_, value)| value)
+    }
+
+    fn get_mut(&mut self, link: Link) -> Option<&mut T> {
+        self.0.get_mut(link.0 as usize).map(|(_, value)| value)
+    }
+
+    /// One more node has it.
+    fn share(&mut self, link: Link) -> Link {
+        if let Some((count, _)) = self.0.get_mut(link.0 as usize) {
+            *count += 1;
+        }
+        link
+    }
+
+    /// One node less has it. Returns the value when it was the last.
+    fn release(&mut self, link: Link) -> Option<T> {
+        let (count, _) = self.0.get_mut(link.0 as usize)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        Some(self.0.remove(link.0 as usize).1)
+    }
+}
+
+impl<T: ?Sized> Pool<Arc<T>> {
+    /// One more node has that value, which is most often the one at `likely`.
+    fn have(&mut self, likely: Link, value: &Arc<T>) -> Link {
+        match self.get(likely) {
+            Some(its) if Arc::ptr_eq(its, value) => self.share(likely),
+            _ => self.add(value.clone()),
+        }
+    }
+}
+
+/// All nodes of a tree.
+#[derive(Debug, Default)]
+pub(super) struct Nodes {
+    nodes: Slab<Node>,
+    owners: Pool<Owner>,
+    /// Where a vat is among the owners.
+    by_vat: HashMap<u64, Link>,
+    labels: Pool<Arc<str>>,
+    rights: Pool<Arc<Rights>>,
+    more: Slab<More>,
+}
+
+/// Below this many places an empty lineage keeps its memory.
+const KEEP: usize = 64;
+
+impl Nodes {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The place of the node with that key, if it is there.
+    pub(super) fn find(&self, key: Key<Node>) -> Option<Place> {
+        let place = key.place();
+        let node = self.nodes.get(place)?;
+        (node.id == key.id()).then_some(place)
+    }
+
+    pub(super) fn get(&self, place: Place) -> Option<&Node> {
+        self.nodes.get(place)
+    }
+
+    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Node> {
+        self.nodes.get_mut(place)
+    }
+
+    pub(super) fn label(&self, node: &Node) -> Option<&Arc<str>> {
+        self.labels.get(node.label)
+    }
+
+    pub(super) fn rights(&self, node: &Node) -> Option<&Arc<Rights>> {
+        self.rights.get(node.rights)
+    }
+
+    /// The vat that made a node.
+    pub(super) fn owner(&self, node: &Node) -> Option<&Arc<Mailbox>> {
+        self.owners.get(node.owner).map(|owner| &owner.mailbox)
+    }
+
+    pub(super) fn more(&self, node: &Node) -> Option<&More> {
+        self.more.get(node.more.place()?)
+    }
+
+    /// What few nodes have, and from now on this one.
+    pub(super) fn more_mut(&mut self, place: Place) -> Option<&mut More> {
+        let node = self.nodes.get_mut(place)?;
+        if node.more == Link::NONE {
+            node.more = Link::to(self.more.insert(More::default()));
+        }
+        self.more.get_mut(node.more.place()?)
+    }
+
+    pub(super) fn parent(&self, place: Place) -> Option<Place> {
+        self.nodes.get(place)?.parent.place()
+    }
+
+    /// Adds a node, as the first child of `parent` if there is one. `None` when four billion are there.
+    pub(super) fn insert(
+        &mut self,
+        parent: Option<Place>,
+        depth: u32,
+        birth: Birth<'_>,
+        holder: Holder<'_>,
+    ) -> Option<Place> {
+        let place = self.nodes.vacant_key();
+        if place >= u32::MAX as usize {
+            return None;
+        }
+        let above = parent.and_then(|parent| self.nodes.get(parent));
+        let [owner, label, rights] = above.map_or([Link::NONE; 3], |above| above.common());
+        let (owner, entry) = match holder {
+            Holder::Host => (Link::NONE, Link::NONE),
+            Holder::Vat(mailbox, entry) => {
+                mailbox.count_capability();
+                (self.own(owner, mailbox), Link::to(entry.place()))
+            }
+        };
+        let more = match (birth.target, birth.socket) {
+            (None, None) => Link::NONE,
+            (target, socket) => Link::to(self.more.insert(More {
+                target,
+                socket,
+                ..More::default()
+            })),
+        };
+        self.nodes.insert(Node {
+            id: birth.id,
+            parent: Link::NONE,
+            first_child: Link::NONE,
+            previous: Link::NONE,
+            next: Link::NONE,
+            children: 0,
+            depth,
+            narrowings: 0,
+            revokers: 0,
+            owner,
+            entry,
+            label: self.labels.have(label, birth.label),
+            rights: birth
+                .rights
+                .map_or(Link::NONE, |new| self.rights.have(rights, new)),
+            more,
+            kind: birth.kind,
+            host_holds: matches!(holder, Holder::Host),
+        });
+        if let Some(parent) = parent {
+            self.link(parent, place);
+        }
+        Some(place)
+    }
+
+    /// Where a vat is among the owners. Most often it is the owner of the parent.
+    fn own(&mut self, above: Link, mailbox: &Arc<Mailbox>) -> Link {
+        let is_it = |owner: &Owner| Arc::ptr_eq(&owner.mailbox, mailbox);
+        if self.owners.get(above).is_some_and(is_it) {
+            return self.owners.share(above);
+        }
+        if let Some(&link) = self.by_vat.get(&mailbox.vat()) {
+            return self.owners.share(link);
+        }
+        let link = self.owners.add(Owner {
+            mailbox: mailbox.clone(),
+            ended: 0,
+            fallen: Vec::new(),
+        });
+        self.by_vat.insert(mailbox.vat(), link);
+        link
+    }
+
+    /// Nobody holds a node any more. Returns its target, if it is a Revoker.
+    pub(super) fn let_go(&mut self, place: Place) -> Option<Key<Node>> {
+        let node = self.nodes.get_mut(place)?;
+        node.entry = Link::NONE;
+        node.host_holds = false;
+        let more = self.more.get_mut(node.more.place()?)?;
+        more.socket = None;
+        more.target.take()
+    }
+
+    /// The host holds a node from now on, in place of the vat that made it.
+    pub(super) fn give_to_host(&mut self, place: Place) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        node.entry = Link::NONE;
+        node.host_holds = true;
+        let owner = std::mem::replace(&mut node.owner, Link::NONE);
+        self.disown(owner, 1);
+    }
+
+    /// Gives nodes other rights; those that are the same in several are kept once.
+    pub(super) fn replace_rights(&mut self, changes: &[(Place, Arc<Rights>)]) {
+        let mut links: HashMap<*const Rights, Link> = HashMap::new();
+        for (place, rights) in changes {
+            let Some(node) = self.nodes.get_mut(*place) else {
+                continue;
+            };
+            let new = match links.entry(Arc::as_ptr(rights)) {
+                hash_map::Entry::Occupied(link) => self.rights.share(*link.get()),
+                hash_map::Entry::Vacant(vacant) => *vacant.insert(self.rights.add(rights.clone())),
+            };
+            let old = std::mem::replace(&mut node.rights, new);
+            self.rights.release(old);
+        }
+    }
+
+    /// The places of a subtree, parents before children.
+    pub(super) fn subtree(&self, top: Place) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut open = vec![top];
+        while let Some(place) = open.pop() {
+            let Some(node) = self.nodes.get(place) else {
+                continue;
+            };
+            places.push(place);
+            let mut child = node.first_child.place();
+            while let Some(place) = child {
+                open.push(place);
+                child = self.nodes.get(place).and_then(|node| node.next.place());
+            }
+        }
+        places
+    }
+
+    /// Takes a whole subtree out.
+    pub(super) fn fell(&mut self, top: Place) -> Fallen {
+        let mut fallen = Fallen::default();
+        let parent = self.parent(top);
+        self.unlink(top);
+        let mut targets = Vec::new();
+        let mut owners: Vec<Link> = Vec::new();
+        // Taken out on the way, so that each node is looked at once: most of the time goes into fetching it.
+        let mut open = vec![top];
+        while let Some(place) = open.pop() {
+            let Some(node) = self.nodes.try_remove(place) else {
+                continue;
+            };
+            // The top has no siblings any more.
+            open.extend(node.next.place());
+            open.extend(node.first_child.place());
+            fallen.held += usize::from(node.is_held());
+            if let Some(owner) = self.owners.get_mut(node.owner) {
+                if owner.ended == 0 {
+                    owners.push(node.owner);
+                }
+                owner.ended += 1;
+                owner.fallen.extend(node.entry());
+            }
+            self.labels.release(node.label);
+            self.rights.release(node.rights);
+            if let Some(more) = node.more.place().and_then(|more| self.more.try_remove(more)) {
+                fallen.sockets.extend(more.socket);
+                targets.extend(more.target);
+            }
+        }
+        for owner in owners {
+            self.collect_mail(owner, &mut fallen);
+        }
+        for target in targets {
+            self.release(target);
+        }
+        if let Some(parent) = parent {
+            self.prune(parent);
+        }
+        self.give_back();
+        fallen
+    }
+
+    /// What a vat has to hear of a revocation.
+    fn collect_mail(&mut self, link: Link, fallen: &mut Fallen) {
+        let Some(owner) = self.owners.get_mut(link) else {
+            return;
+        };
+        let ended = std::mem::take(&mut owner.ended);
+        let keys = std::mem::take(&mut owner.fallen);
+        if !keys.is_empty() {
+            fallen.letters.push((owner.mailbox.clone(), keys));
+        }
+        self.disown(link, ended);
+    }
+
+    /// A vat has so many nodes less.
+    fn disown(&mut self, link: Link, count: usize) {
+        let Some((nodes, owner)) = self.owners.0.get_mut(link.0 as usize) else {
+            return;
+        };
+        owner.mailbox.discount_capabilities(count);
+        *nodes -= u32::try_from(count).unwrap_or(*nodes);
+        if *nodes == 0 {
+            self.by_vat.remove(&owner.mailbox.vat());
+            self.owners.0.remove(link.0 as usize);
+        }
+    }
+
+    /// A revoker that aimed at `target` is gone.
+    pub(super) fn release(&mut self, target: Key<Node>) {
+        if let Some(place) = self.find(target)
+            && let Some(node) = self.nodes.get_mut(place)
+        {
+            node.revokers -= 1;
+            self.prune(place);
+        }
+    }
+
+    /// Removes a node that nobody holds and nobody can revoke, and its ancestors that are kept only for its
+    /// sake: when it has no children, or when its only child can take its place. So a guest that derives and
+    /// closes the parent for ever has one node, not a chain.
+    pub(super) fn prune(&mut self, mut place: Place) {
+        while let Some(node) = self.nodes.get(place) {
+            if node.is_held() || node.revokers > 0 {
+                return;
+            }
+            let parent = node.parent.place();
+            match (node.children, node.first_child.place()) {
+                (0, _) => self.unlink(place),
+                // One with a lease stays where it is: it ends what is below it.
+                (1, Some(child)) if self.more(node).is_none_or(|more| more.lease.is_none()) => {
+                    self.replace(place, child);
+                }
+                _ => return,
+            }
+            self.remove(place);
+            match parent {
+                Some(parent) => place = parent,
+                None => return,
+            }
+        }
+    }
+
+    /// Takes out one node, which nothing links to any more.
+    fn remove(&mut self, place: Place) {
+        let Some(node) = self.nodes.try_remove(place) else {
+            return;
+        };
+        self.labels.release(node.label);
+        self.rights.release(node.rights);
+        if let Some(more) = node.more.place() {
+            self.more.try_remove(more);
+        }
+        if node.owner != Link::NONE {
+            self.disown(node.owner, 1);
+        }
+        self.give_back();
+    }
+
+    /// Gives memory back when nothing is left: none of the parts shrinks by itself.
+    fn give_back(&mut self) {
+        if self.nodes.is_empty() && self.nodes.capacity() > KEEP {
+            *self = Nodes::default();
+        }
+    }
+
+    /// Makes `child` the first child of `parent`.
+    fn link(&mut self, parent: Place, child: Place) {
+        let Some(above) = self.nodes.get_mut(parent) else {
+            return;
+        };
+        let next = std::mem::replace(&mut above.first_child, Link::to(child));
+        above.children += 1;
+        if let Some(node) = next.place().and_then(|next| self.nodes.get_mut(next)) {
+            node.previous = Link::to(child);
+        }
+        if let Some(node) = self.nodes.get_mut(child) {
+            node.parent = Link::to(parent);
+            node.next = next;
+        }
+    }
+
+    /// Takes a node (with what is below it) out of its parent's children.
+    fn unlink(&mut self, place: Place) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        let (parent, previous, next) = (node.parent, node.previous, node.next);
+        (node.parent, node.previous, node.next) = (Link::NONE, Link::NONE, Link::NONE);
+        self.join(parent, previous, next);
+        if let Some(parent) = parent.place().and_then(|parent| self.nodes.get_mut(parent)) {
+            parent.children -= 1;
+        }
+        if let Some(next) = next.place().and_then(|next| self.nodes.get_mut(next)) {
+            next.previous = previous;
+        }
+    }
+
+    /// Puts a node's only child in the node's place.
+    fn replace(&mut self, place: Place, child: Place) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        let (parent, previous, next, depth) = (node.parent, node.previous, node.next, node.depth);
+        node.first_child = Link::NONE;
+        self.join(parent, previous, Link::to(child));
+        if let Some(next) = next.place().and_then(|next| self.nodes.get_mut(next)) {
+            next.previous = Link::to(child);
+        }
+        if let Some(child) = self.nodes.get_mut(child) {
+            child.parent = parent;
+            child.previous = previous;
+            child.next = next;
+            // Its own descendants keep the depth that they had: it is a bound from above.
+            child.depth = depth;
+        }
+    }
+
+    /// Lets whatever comes before a place in a list of children point at `next`.
+    fn join(&mut self, parent: Link, previous: Link, next: Link) {
+        if let Some(previous) = previous.place() {
+            if let Some(node) = self.nodes.get_mut(previous) {
+                node.next = next;
+            }
+        } else if let Some(parent) = parent.place().and_then(|parent| self.nodes.get_mut(parent)) {
+            parent.first_child = next;
+        }
+    }
+}
+
+/// What a revocation has to tell others.
+#[derive(Debug, Default)]
+pub(super) struct Fallen {
+    /// How many of them somebody held.
+    pub(super) held: usize,
+    /// What each vat held.
+    pub(super) letters: Vec<(Arc<Mailbox>, Vec<Key<Entry>>)>,
+    pub(super) sockets: Vec<Arc<dyn Sever>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Each is fetched from memory when a big tree is revoked.
+    #[test]
+    fn a_node_is_one_line_of_the_cache() {
+        assert!(size_of::<Node>() <= 72, "{}", size_of::<Node>());
+        assert!(!std::mem::needs_drop::<Node>());
+    }
+
+    #[test]
+    fn what_many_have_is_kept_once_and_only_as_long_as_one_has_it() {
+        let mut nodes = Nodes::default();
+        let (label, vat) = (Arc::<str>::from("net"), Mailbox::new());
+        let rights = Arc::new(Rights::of(refcap_authority::Authority::everything()));
+        let mut insert = |parent| {
+            let birth = Birth {
+                rights: Some(&rights),
+                ..Birth::new(Kind::Net, &label)
+            };
+            let holder = Holder::Vat(&vat, Key::to_nothing());
+            nodes.insert(parent, 0, birth, holder).unwrap()
+        };
+        let top = insert(None);
+        for _ in 0..100 {
+            insert(Some(top));
+        }
+        assert_eq!(vat.capabilities(), 101);
+        let kept = |nodes: &Nodes| (nodes.labels.0.len(), nodes.rights.0.len(), nodes.owners.0.len());
+        assert_eq!(kept(&nodes), (1, 1, 1));
+        assert_eq!((Arc::strong_count(&label), Arc::strong_count(&rights)), (2, 2));
+        nodes.fell(top);
+        assert_eq!(kept(&nodes), (0, 0, 0));
+        assert_eq!((Arc::strong_count(&label), Arc::strong_count(&rights)), (1, 1));
+        assert_eq!((vat.capabilities(), Arc::strong_count(&vat)), (0, 1));
+    }
+}
