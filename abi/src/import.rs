@@ -97,6 +97,7 @@ pub const IMPORTS: &[Import] = &[
     import("net_except", &[Ref, I32, I32], 1),
     import("net_limit", &[Ref, I32, I32], 1),
     import("net_revocable", &[Ref], 2),
+    import("net_guarded", &[Ref, Ref], 1),
     // Net: use
     suspending("net_connect", &[Ref, I32, I32, I32], 1),
     suspending("net_connect_from", &[Ref, I32, I32, I32, I32, I32], 1),
@@ -132,6 +133,8 @@ pub const IMPORTS: &[Import] = &[
     import("poller_add", &[Ref, Ref, I32, I32], 0),
     import("poller_remove", &[Ref, I32], 0),
     suspending("poller_wait", &[Ref, I32, I32, I32], 0),
+    // Guard
+    suspending("guard_new", &[I32, I32], 1),
     // Revoker
     import("revoker_revoke", &[Ref], 0),
     // any kind

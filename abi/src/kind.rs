@@ -20,6 +20,8 @@ pub enum Kind {
     UdpSocket,
     /// A set of sockets to wait for.
     Poller,
+    /// A small program that says yes or no to each use of a Net that it is put before.
+    Guard,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
         Kind::TcpListener,
         Kind::UdpSocket,
         Kind::Poller,
+        Kind::Guard,
     ];
 
     /// The number that stands for this kind on the wire (from 1).
@@ -44,6 +47,7 @@ impl Kind {
             Kind::TcpListener => 5,
             Kind::UdpSocket => 6,
             Kind::Poller => 7,
+            Kind::Guard => 11,
         }
     }
 
@@ -62,6 +66,7 @@ impl Kind {
             Kind::TcpListener => "TcpListener",
             Kind::UdpSocket => "UdpSocket",
             Kind::Poller => "Poller",
+            Kind::Guard => "Guard",
         }
     }
 

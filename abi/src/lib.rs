@@ -25,6 +25,7 @@
 
 pub mod endowment;
 mod error;
+pub mod guard;
 mod import;
 mod kind;
 pub mod wire;

@@ -10,6 +10,7 @@ mod error;
 #[cfg(not(target_family = "wasm"))]
 mod fake;
 pub mod grants;
+mod guard;
 mod host;
 pub mod link;
 mod listener;
@@ -34,6 +35,7 @@ pub use refcap_authority::Terms;
 pub use address::ToAddress;
 pub use capability::Capability;
 pub use error::{Error, Result};
+pub use guard::Guard;
 pub use listener::{Incoming, TcpListener};
 pub use name::Name;
 pub use net::Net;

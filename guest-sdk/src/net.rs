@@ -8,7 +8,7 @@ use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE, NO_WAIT};
 use crate::capability::{capability, sealed::Sealed};
 use crate::host::{self, Failure, Slot};
 use crate::{
-    Error, IntoQuery, IntoRules, IntoTerms, Name, Result, Revoker, TcpListener, TcpStream, ToAddress,
+    Error, Guard, IntoQuery, IntoRules, IntoTerms, Name, Result, Revoker, TcpListener, TcpStream, ToAddress,
     UdpSocket,
 };
 
@@ -164,6 +164,22 @@ impl Net {
         timeout: Duration,
     ) -> Result<TcpStream> {
         self.connect_from_within(local, remote, milliseconds(timeout, "connect")?)
+    }
+
+    /// Derives a capability that allows what this one allows and the guard says yes to.
+    ///
+    /// The guard is asked when this capability has permitted something, so it can only narrow: also for each datagram,
+    /// each peer of a listener, and each address of a name. What is derived from the new capability asks the same
+    /// guard, which remembers what it was asked before. What it does not say yes to is `Denied`, and the error says
+    /// which guard it was and why. [`allows`](Net::allows) and [`describe`](Net::describe) do not ask it.
+    ///
+    /// # Errors
+    ///
+    /// `NotDerivable`; `LimitReached`, also if there are too many guards before this capability.
+    pub fn guarded(&self, guard: &Guard) -> Result<Net> {
+        let slot =
+            host::net_guarded(&self.slot, guard.slot()).map_err(|failure| Error::last(failure, "guard"))?;
+        Ok(Net::from_slot(slot))
     }
 
     /// Whether this capability allows something.

@@ -37,6 +37,8 @@ unsafe extern "C" {
     fn refcap_v1_stub_net_exactly(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_net_except(out: u32, net: u32, rules: *const u8, length: usize) -> i32;
     safe fn refcap_v1_stub_net_revocable(out: u32, revoker: u32, net: u32) -> i32;
+    safe fn refcap_v1_stub_net_guarded(out: u32, net: u32, guard: u32) -> i32;
+    fn refcap_v1_stub_guard_new(out: u32, module: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_net_connect(out: u32, net: u32, address: *const u8, length: usize, timeout: u32)
     -> i32;
     fn refcap_v1_stub_net_connect_from(
@@ -199,6 +201,19 @@ pub(crate) fn net_revocable(net: &Slot) -> Result<(Slot, Slot), Failure> {
     let (net, out, revoker) = (net.number()?, Slot::new()?, Slot::new()?);
     checked(refcap_v1_stub_net_revocable(out.number, revoker.number, net))?;
     Ok((out, revoker))
+}
+
+pub(crate) fn net_guarded(net: &Slot, guard: &Slot) -> Result<Slot, Failure> {
+    let (net, guard, out) = (net.number()?, guard.number()?, Slot::new()?);
+    checked(refcap_v1_stub_net_guarded(out.number, net, guard))?;
+    Ok(out)
+}
+
+pub(crate) fn guard_new(module: &[u8]) -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_guard_new(out.number, module.as_ptr(), module.len()) })?;
+    Ok(out)
 }
 
 pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Slot, Failure> {

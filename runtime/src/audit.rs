@@ -66,6 +66,11 @@ pub(crate) fn derive(
     );
 }
 
+/// A guard was put before a capability that was just made.
+pub(crate) fn guard(id: CapId, label: &str, vat: Option<u64>, guard: &str) {
+    tracing::info!(target: TARGET, event = "guard", id = id.get(), label, vat, guard);
+}
+
 /// A capability was used to reach something.
 pub(crate) fn used(id: CapId, label: &str, vat: u64, operation: &dyn std::fmt::Display) {
     tracing::info!(target: TARGET, event = "use", id = id.get(), label, vat, operation = %operation);

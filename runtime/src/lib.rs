@@ -11,6 +11,7 @@
 //! - [`Program`]: a module that passed the load gate, and the endowments that it asks for.
 //! - [`Capability`]: authority in the embedder's hand. [`Capability::net`] mints one.
 //! - [`Vat`]: a program that was given its endowments. [`VatHandle`] watches it while it runs.
+//! - [`Guard`]: a small module that says yes or no to each use of a Net, beside its rules.
 //! - [`Policy`]: rules and terms, from text: what is granted, how much of it, and until when.
 //! - [`Resolver`]: where names that guests look up come from.
 //! - [`Limits`]: how much of the host a vat may use.
@@ -50,6 +51,7 @@ mod ambient;
 pub mod audit;
 mod budget;
 mod capability;
+mod guard;
 mod imports;
 mod limits;
 mod net;
@@ -63,9 +65,13 @@ mod vat;
 pub use ambient::{AmbientAuthority, ambient_authority};
 pub use budget::Usage;
 pub use capability::{CapId, Capability, CapabilityInfo, DeriveError, GrantRefused, NarrowError};
+pub use guard::{
+    FUEL as GUARD_FUEL, Guard, GuardError, MAX_GUARD_BYTES, MAX_GUARD_CODE, MAX_GUARD_MEMORY, MAX_GUARDS,
+    is_guard,
+};
 pub use limits::{
-    DEFAULT_CAPABILITIES, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DEPTH, DEFAULT_FAN_OUT, DEFAULT_MEMORY,
-    DEFAULT_RULE_BYTES, DEFAULT_SOCKETS, DEFAULT_TABLE_ELEMENTS, Limits,
+    DEFAULT_CAPABILITIES, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DEPTH, DEFAULT_FAN_OUT, DEFAULT_GUARDS,
+    DEFAULT_MEMORY, DEFAULT_RULE_BYTES, DEFAULT_SOCKETS, DEFAULT_TABLE_ELEMENTS, Limits,
 };
 pub use program::{
     Entry, ImportReport, Inspection, LinkError, LoadError, MAX_MODULE_BYTES, Program, Provider, Refusal,

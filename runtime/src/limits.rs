@@ -18,6 +18,9 @@ pub const DEFAULT_FAN_OUT: u32 = 10_000;
 pub const DEFAULT_MEMORY: usize = 256 << 20;
 /// Elements of each table.
 pub const DEFAULT_TABLE_ELEMENTS: usize = 100_000;
+/// Guards that a guest has compiled, and guards that stand before a Net, together. Each has up to 2 MiB of memory
+/// of its own, and code of up to some MiB.
+pub const DEFAULT_GUARDS: usize = 64;
 /// Bytes of rules that a guest can hand over in one call: about 2,000 rules.
 pub const DEFAULT_RULE_BYTES: usize = 64 << 10;
 /// How long one attempt to connect may take.
@@ -47,6 +50,7 @@ pub struct Limits {
     pub(crate) memory: usize,
     pub(crate) table_elements: usize,
     pub(crate) rule_bytes: usize,
+    pub(crate) guards: usize,
     pub(crate) connect_timeout: Duration,
     pub(crate) wall_time: Option<Duration>,
 }
@@ -61,6 +65,7 @@ impl Default for Limits {
             memory: DEFAULT_MEMORY,
             table_elements: DEFAULT_TABLE_ELEMENTS,
             rule_bytes: DEFAULT_RULE_BYTES,
+            guards: DEFAULT_GUARDS,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             wall_time: None,
         }
@@ -107,6 +112,13 @@ impl Limits {
     /// The most bytes of rules in one call ([`DEFAULT_RULE_BYTES`]).
     pub fn rule_bytes(mut self, bytes: usize) -> Self {
         self.rule_bytes = bytes;
+        self
+    }
+
+    /// The most guards that the vat has brought and not given up: those that it has compiled, and those that it has
+    /// put before a Net, together ([`DEFAULT_GUARDS`]).
+    pub fn guards(mut self, count: usize) -> Self {
+        self.guards = count;
         self
     }
 

@@ -145,6 +145,14 @@ async fn class_08_no_import_gets_around_an_empty_net() {
                 guest.call(import.name, &[2, 4, 1]).await.unwrap();
                 guest.connect(3, 2, server.address).await
             }
+            "net_guarded" => {
+                guest
+                    .guard(4, &crate::guards::says("(i32.const 1)"))
+                    .await
+                    .unwrap();
+                guest.call(import.name, &[2, 1, 4]).await.unwrap();
+                guest.connect(3, 2, server.address).await
+            }
             "net_connect" => guest.connect(3, 1, server.address).await,
             "net_allows" => match guest
                 .allows(1, &format!("connect tcp {}", server.address))

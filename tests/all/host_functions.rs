@@ -16,6 +16,7 @@ struct Slots {
     listener: i32,
     udp: i32,
     poller: i32,
+    guard: i32,
     closed: i32,
     revoked: i32,
     _server: Silent,
@@ -46,11 +47,16 @@ async fn prepare() -> (Puppet, Slots) {
     guest.listen(9, 1, "127.0.0.1:0").await.unwrap();
     guest.bind_udp(10, 1, "127.0.0.1:0").await.unwrap();
     guest.call("poller_new", &[11]).await.unwrap();
+    guest
+        .guard(14, &crate::guards::says("(i32.const 1)"))
+        .await
+        .unwrap();
     let slots = Slots {
         name: 8,
         listener: 9,
         udp: 10,
         poller: 11,
+        guard: 14,
         net: 3,
         stream: 2,
         revoker: 4,
@@ -70,6 +76,7 @@ fn right_slot(import: &Import, slots: &Slots) -> i32 {
         "listener" => slots.listener,
         "udp" => slots.udp,
         "poller" => slots.poller,
+        "guard" => slots.guard,
         "revoker" => slots.revoker,
         other => panic!("a new family of imports: {other}"),
     }
@@ -132,7 +139,7 @@ async fn every_function_refuses_references_of_another_kind() {
         }
         let right = right_slot(import, &slots);
         let sockets = [slots.stream, slots.listener, slots.udp];
-        for wrong in [slots.net, slots.revoker, slots.name, slots.poller]
+        for wrong in [slots.net, slots.revoker, slots.name, slots.poller, slots.guard]
             .into_iter()
             .chain(sockets)
         {

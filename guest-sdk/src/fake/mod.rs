@@ -4,7 +4,7 @@
 //! since the program around it has all the authority of its process, and simpler than the real host in
 //! these points: a local end is checked once it is bound or connected, not before, and can't be chosen for a
 //! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
-//! lease; limits, flags and labels have no effect; there is no audit log.
+//! lease; limits, flags and labels have no effect; there are no guards and no audit log.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -234,6 +234,20 @@ pub(crate) fn net_revocable(net: &Slot) -> Result<(Slot, Slot), Failure> {
     let child = net.child(Object::Net(authority.clone(), answers.clone()))?;
     let revoker = net.child(Object::Revoker(Arc::clone(&child.lineage)))?;
     Ok((child, revoker))
+}
+
+/// The stand-in has no engine to run a guard in. It refuses here, so that nobody takes a Net for guarded that is not.
+pub(crate) fn guard_new(_module: &[u8]) -> Result<Slot, Failure> {
+    let message = "the stand-in for a host has no engine to run guards in: test a guard by itself, as a type of the \
+                   crate refcap-guard, and a program with one as wasm";
+    Err(failed_with(ErrorCode::Io, message.to_owned()))
+}
+
+/// Nobody has a Guard here, so this is given something else.
+pub(crate) fn net_guarded(net: &Slot, guard: &Slot) -> Result<Slot, Failure> {
+    net.net()?;
+    guard.live()?;
+    Err(failed(ErrorCode::WrongKind))
 }
 
 pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Slot, Failure> {

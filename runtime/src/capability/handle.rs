@@ -13,6 +13,7 @@ use super::rights::{GrantRefused, Rights, label_under, lease_end};
 use super::table::Object;
 use crate::ambient::AmbientAuthority;
 use crate::audit;
+use crate::guard::{Guard, GuardError};
 
 /// A capability in the embedder's hand: to grant to vats, to narrow, to watch, to revoke, from any
 /// thread, also while guests run.
@@ -60,6 +61,9 @@ pub enum DeriveError {
     /// The terms are contradictory or out of range.
     #[error("{0}")]
     Terms(String),
+    /// The guard could not be put before it.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
 }
 
 /// Why a capability could not be narrowed in place. Nothing has changed.
@@ -214,6 +218,21 @@ impl Capability {
                 .limit(terms)
                 .map_err(|error| DeriveError::Terms(error.to_string()))
         })
+    }
+
+    /// Derives a capability that allows what this one allows and the guard says yes to. The guard is asked when
+    /// this capability has permitted something, so it can only narrow. What is derived from the new capability asks
+    /// the same guard, which remembers what it was asked before.
+    ///
+    /// # Errors
+    ///
+    /// [`DeriveError`]: this capability is revoked or may not be derived further, there are too many guards before
+    /// it, or the guard does not start.
+    pub fn guarded(&self, guard: &Guard) -> Result<Capability, DeriveError> {
+        let post = Arc::new(guard.post(guard.name(), None)?);
+        let guarded = self.derive(&Terms::new(), |rights| Ok(rights.guarded(post.clone())?))?;
+        audit::guard(guarded.id(), guarded.label(), None, guard.name());
+        Ok(guarded)
     }
 
     fn derive(

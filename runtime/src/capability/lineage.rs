@@ -112,6 +112,8 @@ pub struct CapabilityInfo {
     pub authority: Option<Authority>,
     /// How much is used of the budget that it draws on, if there is one.
     pub usage: Option<Usage>,
+    /// How the guards before it are called, the one nearest to the grant first.
+    pub guards: Vec<String>,
     /// When its lease ends, if it has one of its own.
     pub expires: Option<Instant>,
     /// The vat that holds it or held it; `None` when the embedder does.
@@ -377,6 +379,7 @@ fn describe(nodes: &Nodes, place: Place) -> Option<CapabilityInfo> {
         usage: rights
             .and_then(|rights| rights.account.as_ref())
             .map(|account| account.usage()),
+        guards: rights.map(|rights| rights.guards.names()).unwrap_or_default(),
         expires: nodes
             .more(node)
             .and_then(|more| more.lease.as_ref())

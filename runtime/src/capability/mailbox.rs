@@ -40,6 +40,8 @@ pub(crate) struct Mailbox {
     /// Nodes in any lineage that this vat made and that are still kept.
     capabilities: AtomicUsize,
     sockets: AtomicUsize,
+    /// Guards that this vat brought, and their instances.
+    guards: AtomicUsize,
     /// Granted while the guest runs, not yet taken.
     parcels: Mutex<Vec<(String, Capability)>>,
 }
@@ -54,6 +56,7 @@ impl Mailbox {
             ended: AtomicBool::new(false),
             capabilities: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
+            guards: AtomicUsize::new(0),
             parcels: Mutex::new(Vec::new()),
         })
     }
@@ -147,6 +150,29 @@ impl SocketPermit {
 impl Drop for SocketPermit {
     fn drop(&mut self) {
         self.0.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One of the guards, or instances of a guard, that a vat may have; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct GuardPermit(Arc<Mailbox>);
+
+impl GuardPermit {
+    /// Takes one, unless `limit` are taken.
+    pub(crate) fn take(mailbox: &Arc<Mailbox>, limit: usize) -> Option<GuardPermit> {
+        mailbox
+            .guards
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |guards| {
+                (guards < limit).then_some(guards + 1)
+            })
+            .ok()
+            .map(|_| GuardPermit(mailbox.clone()))
+    }
+}
+
+impl Drop for GuardPermit {
+    fn drop(&mut self) {
+        self.0.guards.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use refcap_authority::{Answers, Authority, DeriveError, Policy, Request, Terms, TooComplex};
 
 use crate::budget::Account;
+use crate::guard::{GuardError, Guards, Post};
 
 /// The longest lease; a longer one is as good as none.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
@@ -18,6 +19,8 @@ pub(crate) struct Rights {
     pub(crate) answers: Answers,
     /// The budget that it draws on.
     pub(crate) account: Option<Arc<Account>>,
+    /// Who is asked after the authority.
+    pub(crate) guards: Guards,
     /// Whether others may be derived from it.
     pub(crate) derivable: bool,
     /// Whether it may be handed to a second program.
@@ -40,6 +43,7 @@ impl Rights {
             authority,
             answers: Answers::standard(),
             account: None,
+            guards: Guards::default(),
             derivable: true,
             transferable: true,
         }
@@ -81,6 +85,7 @@ impl Rights {
             authority,
             answers,
             account: self.account.clone(),
+            guards: self.guards.clone(),
             derivable: self.derivable,
             transferable: self.transferable,
         }
@@ -95,6 +100,14 @@ impl Rights {
             authority: self.authority.intersect(bound)?,
             ..self.clone()
         }))
+    }
+
+    /// The same, where one more guard is asked.
+    pub(crate) fn guarded(&self, post: Arc<Post>) -> Result<Rights, GuardError> {
+        Ok(Rights {
+            guards: self.guards.with(post)?,
+            ..self.clone()
+        })
     }
 
     /// The same on further terms. Flags are only ever set; a budget draws on the one above it.

@@ -15,6 +15,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::rights::Rights;
 use crate::audit;
 use crate::budget::Account;
+use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 
 /// What a capability is a capability to.
@@ -26,6 +27,7 @@ pub(crate) enum Object {
     TcpStream(Arc<TcpDoor>),
     UdpSocket(Arc<UdpDoor>),
     Poller(Arc<PollSet>),
+    Guard(Guard),
     /// The power to end another node of the same lineage.
     Revoker(Key<Node>),
     /// What was one of these, until its lease ended or it was moved to another vat: the error that tells.
@@ -56,6 +58,7 @@ impl Object {
             Object::TcpStream(_) => Kind::TcpStream,
             Object::UdpSocket(_) => Kind::UdpSocket,
             Object::Poller(_) => Kind::Poller,
+            Object::Guard(_) => Kind::Guard,
             Object::Revoker(_) => Kind::Revoker,
             Object::Gone(kind, _) => *kind,
         }
@@ -68,7 +71,11 @@ impl Object {
             Object::TcpListener(door) => Some(door.clone()),
             Object::TcpStream(door) => Some(door.clone()),
             Object::UdpSocket(door) => Some(door.clone()),
-            Object::Net(_) | Object::Poller(_) | Object::Revoker(_) | Object::Gone(..) => None,
+            Object::Net(_)
+            | Object::Poller(_)
+            | Object::Guard(_)
+            | Object::Revoker(_)
+            | Object::Gone(..) => None,
         }
     }
 
@@ -78,7 +85,7 @@ impl Object {
     )]
     fn passing(&self) -> Passing {
         match self {
-            Object::Net(_) | Object::Revoker(_) => Passing::Derived,
+            Object::Net(_) | Object::Guard(_) | Object::Revoker(_) => Passing::Derived,
             Object::Name(_) | Object::TcpListener(_) | Object::TcpStream(_) | Object::UdpSocket(_) => {
                 Passing::Moved
             }
@@ -167,6 +174,14 @@ impl Entry {
     pub(crate) fn poller(&self) -> Result<&Arc<PollSet>, ErrorCode> {
         match &self.object {
             Object::Poller(set) => Ok(set),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The module of a Guard.
+    pub(crate) fn guard(&self) -> Result<&Guard, ErrorCode> {
+        match &self.object {
+            Object::Guard(guard) => Ok(guard),
             _ => Err(ErrorCode::WrongKind),
         }
     }
@@ -407,7 +422,7 @@ impl CapTable {
         }
     }
 
-    /// Adds a capability that comes from nothing and gives no authority: a poller.
+    /// Adds a capability that comes from nothing and gives no authority: a poller, a guard.
     pub(crate) fn plant(&mut self, label: &str, object: Object) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
         let label = label.into();

@@ -9,6 +9,7 @@
 //! | `udp_*` | [`udp`] |
 //! | `socket_*` | [`socket`] |
 //! | `poller_*` | [`poller`] |
+//! | `net_guarded`, `guard_new` | [`guard`] |
 //! | `revoker_*`, `cap_*` | [`any`] |
 //! | `link_find` | [`link`] |
 //! | `grant_take`, `error_message`, `time_now`, `report` | [`vat`] |
@@ -24,6 +25,7 @@
 //!   other than running out of memory for references, stops the guest.
 
 mod any;
+mod guard;
 mod link;
 mod memory;
 mod name;
@@ -69,6 +71,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "net_except" => now!(net::except),
         "net_limit" => now!(net::limit),
         "net_revocable" => now!(net::revocable),
+        "net_guarded" => now!(guard::guarded),
         "net_connect" => later!(open::connect),
         "net_connect_from" => later!(open::connect_from),
         "net_listen" => now!(open::listen),
@@ -97,6 +100,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "poller_add" => now!(poller::add),
         "poller_remove" => now!(poller::remove),
         "poller_wait" => later!(poller::wait),
+        "guard_new" => later!(guard::new),
         "revoker_revoke" => now!(any::revoke),
         "cap_kind" => peek!(P, any::kind),
         "cap_close" => now!(any::close),

@@ -54,8 +54,13 @@ pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
     let label = call.state().table.label(key).cloned().unwrap_or_default();
     let operation = format!("resolve {}", door.name());
     audit::used(key.id(), &label, call.state().mailbox.vat(), &operation);
-    let resolver = call.state().resolver();
-    let resolved = door.resolve(resolver.resolve(door.name()), timeout).await;
+    let resolved = match door.may_be_asked_for() {
+        Ok(()) => {
+            let resolver = call.state().resolver();
+            door.resolve(resolver.resolve(door.name()), timeout).await
+        }
+        Err(refusal) => Err(refusal),
+    };
     if call.state().has_letters() {
         call.state_mut().read_letters();
     }

@@ -101,7 +101,7 @@ fn by_rules(call: &mut Call<'_>, narrow: impl Fn(&Rights, &Request) -> Result<Ri
     derive(call, None, |rights| narrow(rights, &request))
 }
 
-fn derive(
+pub(super) fn derive(
     call: &mut Call<'_>,
     terms: Option<&Terms>,
     narrow: impl Fn(&Rights) -> Result<Rights, Refusal>,

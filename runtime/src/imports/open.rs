@@ -35,7 +35,7 @@ pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 2);
     let door = prepare(call, net, |rights, permit| {
-        connect::to_address(&rights.authority, remote, None, time.limit(), permit)
+        connect::to_address(rights, remote, None, time.limit(), permit)
     })?;
     finish(call, net, door, time).await
 }
@@ -55,7 +55,7 @@ pub(super) async fn connect_from(call: &mut Call<'_>) -> Reply {
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 4);
     let door = prepare(call, net, |rights, permit| {
-        connect::to_address(&rights.authority, remote, Some(local), time.limit(), permit)
+        connect::to_address(rights, remote, Some(local), time.limit(), permit)
     })?;
     finish(call, net, door, time).await
 }
@@ -172,7 +172,7 @@ pub(super) fn connect_time(call: &Call<'_>, index: usize) -> ConnectTime {
 pub(super) fn listen(call: &mut Call<'_>) -> Reply {
     let backlog = call.int(2).cast_unsigned();
     bind(call, |rights, local, permit| {
-        let door = ListenerDoor::open(&rights.authority, local, backlog, permit)?;
+        let door = ListenerDoor::open(rights, local, backlog, permit)?;
         Ok(Object::TcpListener(Arc::new(door)))
     })
 }
@@ -186,7 +186,7 @@ pub(super) fn listen(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn bind_udp(call: &mut Call<'_>) -> Reply {
     bind(call, |rights, local, permit| {
-        let door = UdpDoor::open(&rights.authority, local, permit)?;
+        let door = UdpDoor::open(rights, local, permit)?;
         Ok(Object::UdpSocket(Arc::new(door)))
     })
 }

@@ -83,7 +83,7 @@ pub(super) fn receive(call: &mut Call<'_>) -> Reply {
     let mut buffer = std::mem::take(&mut call.state_mut().datagram);
     buffer.resize(MAX_DATAGRAM, 0);
     let keeper = Doorkeeper { id, label, vat };
-    let received = door.receive(&mut buffer, &mut |query| keeper.turn_away(&query));
+    let received = door.receive(&mut buffer, &mut |operation| keeper.turn_away(operation));
     let reply = received.map(|(length, from)| {
         address.answer(call, &wire::encode_address(from));
         audit::moved(id, vat, "receive", length);

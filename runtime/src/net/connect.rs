@@ -8,15 +8,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use refcap_abi::ErrorCode;
+use refcap_abi::guard::Act;
 use refcap_authority::{
-    Answers, Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple,
-    canonical_socket,
+    Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical_socket,
 };
 use tokio::net::TcpSocket;
 
 use super::bind::{candidates, ports_at};
 use super::door::{Attempt, TcpDoor, refusal};
 use super::permit::Permit;
+use crate::capability::rights::Rights;
+use crate::guard::Asked;
 use crate::vat::Refusal;
 
 /// A socket that may connect, and the end that it is bound to; none where any is granted.
@@ -25,7 +27,7 @@ type Prepared = (TcpSocket, Option<SocketAddr>);
 /// Checks a connection to an address, from `from` if that is given, and prepares its socket. No packet
 /// leaves.
 pub(crate) fn to_address(
-    authority: &Authority,
+    rights: &Rights,
     remote: SocketAddr,
     from: Option<SocketAddr>,
     timeout: Duration,
@@ -33,7 +35,10 @@ pub(crate) fn to_address(
 ) -> Result<TcpDoor, Refusal> {
     let remote = reachable(remote)?;
     let judged = Remote::from(remote);
-    let (socket, local) = prepare(authority, &judged, remote, from)?;
+    let (socket, local) = prepare(&rights.authority, &judged, remote, from)?;
+    let asked = Asked::between(Act::Connect, Protocol::Tcp, local, remote);
+    rights.guards.check(&asked)?;
+    let permit = permit.counted_by(&rights.guards);
     let attempt: Attempt =
         Box::pin(async move { socket.connect(remote).await.map_err(|error| refusal(&error)) });
     Ok(TcpDoor::connecting(judged, local, attempt, timeout, permit))
@@ -42,14 +47,14 @@ pub(crate) fn to_address(
 /// A connection to a name that was resolved: to the first of its addresses that takes it. Each is checked
 /// by itself, and bound by itself, before its first packet.
 pub(super) fn to_name(
-    authority: Authority,
-    answers: Answers,
+    rights: Rights,
     judged: Remote,
     addresses: Vec<IpAddr>,
     timeout: Duration,
     permit: Permit,
 ) -> TcpDoor {
     let name = judged.clone();
+    let permit = permit.counted_by(&rights.guards);
     let attempt: Attempt = Box::pin(async move {
         let mut last = ErrorCode::NameNotResolved.into();
         // Each gets an equal part of the time, so that the first one can't use it all.
@@ -57,12 +62,15 @@ pub(super) fn to_name(
         for address in addresses {
             let remote = SocketAddr::new(address, name.port());
             let connecting = async {
-                let (socket, local) = prepare(&authority, &name, remote, None)?;
-                let local = local.unwrap_or_else(|| unspecified(remote));
-                if !answers.permits(&Tuple::new(Operation::Connect, Protocol::Tcp, local, remote)) {
+                let (socket, bound) = prepare(&rights.authority, &name, remote, None)?;
+                let local = bound.unwrap_or_else(|| unspecified(remote));
+                let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, remote);
+                if !rights.answers.permits(&tuple) {
                     let why = format!("{name} stands for {address}, which is not allowed from {local}");
                     return Err(Refusal::new(ErrorCode::Denied, why));
                 }
+                let asked = Asked::between(Act::Connect, Protocol::Tcp, bound, remote);
+                rights.guards.check(&asked.called(&name))?;
                 socket.connect(remote).await.map_err(|error| refusal(&error))
             };
             match tokio::time::timeout(share, connecting).await {

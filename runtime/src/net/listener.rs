@@ -1,10 +1,13 @@
 //! The one door of a TCP listener.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use refcap_abi::ErrorCode;
+use refcap_abi::guard::Act;
 use refcap_authority::{Authority, Operation, Protocol, Query, Tuple, canonical_socket};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,6 +18,8 @@ use super::permit::Permit;
 use super::source::{Interest, Readiness, Source};
 use crate::audit::Doorkeeper;
 use crate::capability::lineage::Sever;
+use crate::capability::rights::Rights;
+use crate::guard::{Asked, Guards};
 use crate::vat::Refusal;
 
 /// Connections that wait to be accepted, where the guest does not say how many.
@@ -38,6 +43,7 @@ struct Listening {
     socket: TcpListener,
     /// What its Net allows.
     authority: Authority,
+    guards: Guards,
     /// A connection whose peer was let in, and that the guest has not taken yet.
     waiting: Option<Peer>,
     _permit: Permit,
@@ -49,6 +55,8 @@ pub(crate) struct Peer {
     stream: TcpStream,
     local: SocketAddr,
     remote: SocketAddr,
+    /// Who let it in.
+    guards: Guards,
 }
 
 impl Peer {
@@ -56,23 +64,41 @@ impl Peer {
         Tuple::new(Operation::Accept, Protocol::Tcp, self.local, self.remote)
     }
 
+    /// Asks the guards whether it may be let in.
+    fn ask(&self) -> Result<(), Refusal> {
+        let asked = Asked::between(Act::Accept, Protocol::Tcp, Some(self.local), self.remote);
+        self.guards.check(&asked)
+    }
+
+    /// Turns it away: with a reset, so that the peer learns at once and the kernel keeps nothing.
+    fn dismiss(self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
     /// The connection, which is the guest's from now on.
     pub(crate) fn welcome(self, permit: Permit) -> TcpDoor {
-        TcpDoor::accepted(self.stream, self.local, self.remote, permit)
+        TcpDoor::accepted(
+            self.stream,
+            self.local,
+            self.remote,
+            permit.counted_by(&self.guards),
+        )
     }
 }
 
 impl ListenerDoor {
-    /// Binds and listens. `backlog` 0 is the default.
+    /// Binds and listens, which is one question to the guards. `backlog` 0 is the default.
     pub(crate) fn open(
-        authority: &Authority,
+        rights: &Rights,
         local: SocketAddr,
         backlog: u32,
         permit: Permit,
     ) -> Result<ListenerDoor, Refusal> {
         let any_port = local.port() == 0;
         let operations = [Operation::Bind, Operation::Listen];
-        let (socket, local) = bind(authority, Protocol::Tcp, &operations, local)?;
+        let (socket, local) = bind(&rights.authority, Protocol::Tcp, &operations, local)?;
+        let asked = Asked::at(Act::Listen, Protocol::Tcp, local);
+        rights.guards.check(&asked)?;
         let backlog = match backlog {
             0 => BACKLOG,
             backlog => i32::try_from(backlog).unwrap_or(i32::MAX),
@@ -86,9 +112,10 @@ impl ListenerDoor {
             keeper: OnceLock::new(),
             latch: Latch::new(Listening {
                 socket: listening.map_err(|error| refusal(&error))?,
-                authority: authority.clone(),
+                authority: rights.authority.clone(),
+                guards: rights.guards.clone(),
                 waiting: None,
-                _permit: permit,
+                _permit: permit.counted_by(&rights.guards),
             }),
         })
     }
@@ -100,7 +127,7 @@ impl ListenerDoor {
     }
 
     /// A peer is not let in.
-    pub(crate) fn turn_away(&self, peer: &Query) {
+    pub(crate) fn turn_away(&self, peer: &dyn fmt::Display) {
         if let Some(keeper) = self.keeper.get() {
             keeper.turn_away(peer);
         }
@@ -136,12 +163,16 @@ impl ListenerDoor {
 
 impl Listening {
     /// Whether there is a connection for the guest. `refused` hears of the peers that are turned away.
-    fn look(&mut self, context: &mut Context<'_>, refused: &dyn Fn(&Query)) -> Result<bool, Refusal> {
+    fn look(
+        &mut self,
+        context: &mut Context<'_>,
+        refused: &dyn Fn(&dyn fmt::Display),
+    ) -> Result<bool, Refusal> {
         if let Some(peer) = &self.waiting
             && !self.authority.permits(&peer.tuple())
         {
             // Narrowed since it was let in.
-            refused(&peer.tuple().into());
+            refused(&Query::from(peer.tuple()));
             self.waiting = None;
         }
         for _ in 0..REFUSALS {
@@ -157,14 +188,16 @@ impl Listening {
                         stream,
                         local: canonical_socket(local),
                         remote: canonical_socket(remote),
+                        guards: self.guards.clone(),
                     };
-                    if self.authority.permits(&peer.tuple()) {
-                        self.waiting = Some(peer);
+                    if !self.authority.permits(&peer.tuple()) {
+                        refused(&Query::from(peer.tuple()));
+                        peer.dismiss();
+                    } else if let Err(refusal) = peer.ask() {
+                        refused(&refusal);
+                        peer.dismiss();
                     } else {
-                        refused(&peer.tuple().into());
-                        // A reset, so that the peer learns at once and the kernel keeps nothing.
-                        let _ =
-                            socket2::SockRef::from(&peer.stream).set_linger(Some(std::time::Duration::ZERO));
+                        self.waiting = Some(peer);
                     }
                 }
             }

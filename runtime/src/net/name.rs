@@ -9,7 +9,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use refcap_abi::ErrorCode;
-use refcap_authority::{Answers, Authority, DnsName, Operation, Protocol, Query, Remote, Tuple, canonical};
+use refcap_abi::guard::Act;
+use refcap_authority::{Authority, DnsName, Operation, Protocol, Query, Remote, Tuple, canonical};
 
 use super::connect;
 use super::door::TcpDoor;
@@ -18,6 +19,7 @@ use super::permit::Permit;
 use crate::capability::lineage::Sever;
 use crate::capability::mailbox::lock;
 use crate::capability::rights::Rights;
+use crate::guard::Asked;
 use crate::resolver::{Answer, ResolveError};
 use crate::vat::Refusal;
 
@@ -35,14 +37,8 @@ pub(crate) struct NameDoor {
     name: DnsName,
     port: u16,
     found: Mutex<Option<Found>>,
-    latch: Latch<Allowed>,
-}
-
-/// What the name's Net allows; it follows when that is narrowed.
-#[derive(Debug)]
-struct Allowed {
-    authority: Authority,
-    answers: Answers,
+    /// What the name's Net allows; it follows when that is narrowed.
+    latch: Latch<Rights>,
 }
 
 /// What a look-up gave.
@@ -61,10 +57,7 @@ impl NameDoor {
             name,
             port,
             found: Mutex::new(None),
-            latch: Latch::new(Allowed {
-                authority: rights.authority.clone(),
-                answers: rights.answers.clone(),
-            }),
+            latch: Latch::new(rights.clone()),
         };
         match rights.authority.allows(&door.query()) {
             true => Ok(door),
@@ -82,6 +75,12 @@ impl NameDoor {
 
     fn judged(&self) -> Remote {
         Remote::Name(self.name.clone(), self.port)
+    }
+
+    /// Asks the guards whether the name may be looked up.
+    pub(crate) fn may_be_asked_for(&self) -> Result<(), Refusal> {
+        let asked = Asked::name(Act::Resolve, &self.name, self.port);
+        self.latch.with(|rights| rights.guards.check(&asked))?
     }
 
     /// Waits for a look-up, and keeps those of its addresses that are allowed. `Revoked` as soon as the
@@ -109,7 +108,7 @@ impl NameDoor {
     }
 
     /// The addresses of an answer that the name may stand for.
-    fn filter(&self, allowed: &Allowed, answer: &Answer) -> Result<Found, Refusal> {
+    fn filter(&self, allowed: &Rights, answer: &Answer) -> Result<Found, Refusal> {
         let mut addresses = Vec::new();
         let mut refused = None;
         for address in answer.addresses.iter().map(|&address| canonical(address)) {
@@ -128,6 +127,18 @@ impl NameDoor {
             } else if addresses.len() < MOST {
                 addresses.push(address);
             }
+        }
+        let asked = Asked::name(Act::Answer, &self.name, self.port);
+        let mut guarded = None;
+        addresses.retain(|&address| {
+            let remote = Some(address);
+            let result = allowed.guards.check(&Asked { remote, ..asked });
+            let is_allowed = result.is_ok();
+            guarded = result.err().or(guarded.take());
+            is_allowed
+        });
+        if let (true, Some(refusal)) = (addresses.is_empty(), guarded) {
+            return Err(refusal);
         }
         if addresses.is_empty() {
             return Err(match refused {
@@ -151,16 +162,13 @@ impl NameDoor {
 
     /// Prepares a connection to one of the addresses. No packet leaves.
     pub(crate) fn connect(&self, timeout: Duration, permit: Permit) -> Result<TcpDoor, Refusal> {
-        let (authority, answers) = self
-            .latch
-            .with(|allowed| (allowed.authority.clone(), allowed.answers.clone()))?;
-        if !authority.allows(&self.query()) {
-            return Err(Refusal::denied(authority, self.query()));
+        let rights = self.latch.with(|rights| rights.clone())?;
+        if !rights.authority.allows(&self.query()) {
+            return Err(Refusal::denied(rights.authority, self.query()));
         }
         let addresses = self.take_addresses()?;
         Ok(connect::to_name(
-            authority,
-            answers,
+            rights,
             self.judged(),
             addresses,
             timeout,

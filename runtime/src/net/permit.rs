@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::budget::{Account, SocketShare};
 use crate::capability::mailbox::SocketPermit;
+use crate::guard::{Guards, Open};
 
 /// The right to have one socket open, from the vat's limit and from the capability's budget. Both come back
 /// when it is dropped, which is when the socket is closed.
@@ -12,6 +13,8 @@ pub(crate) struct Permit {
     _vat: SocketPermit,
     _share: Option<SocketShare>,
     account: Option<Arc<Account>>,
+    /// Where its guards count it.
+    _open: Option<Open>,
 }
 
 impl Permit {
@@ -20,6 +23,15 @@ impl Permit {
             _vat: vat,
             _share: share,
             account,
+            _open: None,
+        }
+    }
+
+    /// The same, counted by the guards that have let the socket through.
+    pub(super) fn counted_by(self, guards: &Guards) -> Permit {
+        Permit {
+            _open: Some(guards.count()),
+            ..self
         }
     }
 

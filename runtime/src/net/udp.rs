@@ -1,5 +1,6 @@
 //! The one door of a datagram socket: each datagram is checked, in both directions.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use refcap_abi::ErrorCode;
+use refcap_abi::guard::Act;
 use refcap_authority::{Authority, Operation, Protocol, Query, Tuple, canonical_socket};
 use socket2::SockRef;
 use tokio::net::UdpSocket;
@@ -19,6 +21,8 @@ use super::permit::Permit;
 use super::source::{Interest, Readiness, Source};
 use crate::budget::{Account, Direction};
 use crate::capability::lineage::Sever;
+use crate::capability::rights::Rights;
+use crate::guard::{Asked, Guards};
 use crate::vat::Refusal;
 
 /// The longest datagram that there is.
@@ -36,6 +40,7 @@ pub(crate) struct UdpDoor {
     /// Whether the guest asked for port 0, and may go on while that is granted.
     any_port: bool,
     account: Option<Arc<Account>>,
+    guards: Guards,
     /// Datagrams from senders that are not granted.
     dropped: AtomicU32,
     latch: Latch<Bound>,
@@ -52,20 +57,23 @@ struct Bound {
 }
 
 impl UdpDoor {
-    pub(crate) fn open(authority: &Authority, local: SocketAddr, permit: Permit) -> Result<UdpDoor, Refusal> {
+    pub(crate) fn open(rights: &Rights, local: SocketAddr, permit: Permit) -> Result<UdpDoor, Refusal> {
         let any_port = local.port() == 0;
-        let (socket, local) = bind(authority, Protocol::Udp, &[Operation::Bind], local)?;
+        let (socket, local) = bind(&rights.authority, Protocol::Udp, &[Operation::Bind], local)?;
+        let asked = Asked::at(Act::Bind, Protocol::Udp, local);
+        rights.guards.check(&asked)?;
         let socket = UdpSocket::from_std(socket.into()).map_err(|error| refusal(&error))?;
         Ok(UdpDoor {
             local,
             any_port,
             account: permit.account().cloned(),
+            guards: rights.guards.clone(),
             dropped: AtomicU32::new(0),
             latch: Latch::new(Bound {
                 socket,
-                authority: authority.clone(),
+                authority: rights.authority.clone(),
                 peer: None,
-                _permit: permit,
+                _permit: permit.counted_by(&rights.guards),
             }),
         })
     }
@@ -74,11 +82,18 @@ impl UdpDoor {
         Tuple::new(operation, Protocol::Udp, self.local, remote)
     }
 
+    /// Asks the guards, once the authority has permitted.
+    fn ask(&self, act: Act, remote: SocketAddr) -> Result<(), Refusal> {
+        let asked = Asked::between(act, Protocol::Udp, Some(self.local), remote);
+        self.guards.check(&asked)
+    }
+
     /// Fixes the peer. No packet leaves.
     pub(crate) fn connect(&self, remote: SocketAddr) -> Result<(), Refusal> {
         let remote = self.reachable(remote)?;
         self.latch.with(|bound| {
             bound.check(&self.tuple(Operation::Connect, remote))?;
+            self.ask(Act::Connect, remote)?;
             bound.peer = Some(remote);
             Ok(())
         })?
@@ -104,18 +119,29 @@ impl UdpDoor {
             if let Some(account) = &self.account {
                 account.reserve_whole(Direction::Out, length)?;
             }
-            let result = bound.send(bytes, to);
+            let result = self.send_if_guards_agree(bound, bytes, to);
             if let Some(account) = &self.account {
                 account.settle(Direction::Out, length, if result.is_ok() { length } else { 0 });
             }
-            result.map_err(|error| match too_long(&error) {
-                true => Refusal::new(
-                    ErrorCode::MessageTooLong,
-                    format!("{length} bytes are too many for one datagram"),
-                ),
-                false => refusal(&error),
-            })
+            result
         })?
+    }
+
+    /// Sends one datagram that the authority permits and the budget has paid for.
+    fn send_if_guards_agree(&self, bound: &Bound, bytes: &[u8], to: SocketAddr) -> Result<usize, Refusal> {
+        if !self.guards.is_empty() {
+            // Their yes is for this attempt, so there should be room for it.
+            let room = bound.socket.try_io(tokio::io::Interest::WRITABLE, || Ok(()));
+            room.map_err(|error| refusal(&error))?;
+            self.ask(Act::Send, to)?;
+        }
+        bound.send(bytes, to).map_err(|error| match too_long(&error) {
+            true => Refusal::new(
+                ErrorCode::MessageTooLong,
+                format!("{} bytes are too many for one datagram", bytes.len()),
+            ),
+            false => refusal(&error),
+        })
     }
 
     /// Takes one datagram into `buffer`, which must have room for the longest, from a sender that is
@@ -123,7 +149,7 @@ impl UdpDoor {
     pub(crate) fn receive(
         &self,
         buffer: &mut [u8],
-        refused: &mut dyn FnMut(Query),
+        refused: &mut dyn FnMut(&dyn fmt::Display),
     ) -> Result<(usize, SocketAddr), Refusal> {
         for _ in 0..DROPS {
             let received = self.latch.with(|bound| {
@@ -138,7 +164,10 @@ impl UdpDoor {
                 let tuple = self.tuple(Operation::Receive, from);
                 let is_peer = bound.peer.is_none_or(|peer| peer == from);
                 if !is_peer || !bound.authority.permits(&tuple) {
-                    return Ok(Err(tuple));
+                    return Ok(Err(Query::from(tuple).to_string()));
+                }
+                if let Err(refusal) = self.ask(Act::Receive, from) {
+                    return Ok(Err(refusal.to_string()));
                 }
                 if let Some(account) = &self.account {
                     let length = length as u64;
@@ -149,9 +178,9 @@ impl UdpDoor {
             })?;
             match received {
                 Ok(Ok(datagram)) => return Ok(datagram),
-                Ok(Err(tuple)) => {
+                Ok(Err(why)) => {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
-                    refused(tuple.into());
+                    refused(&why);
                 }
                 Err(refusal) => return Err(refusal),
             }

@@ -13,7 +13,7 @@ use crate::audit;
 use crate::budget::{Account, Short};
 use crate::capability::Key;
 use crate::capability::lineage::Bounds;
-use crate::capability::mailbox::{Mailbox, SocketPermit};
+use crate::capability::mailbox::{GuardPermit, Mailbox, SocketPermit};
 use crate::capability::table::{CapTable, Entry, NoBirth, NotHandedOver};
 use crate::limits::{Limits, Meter};
 use crate::net::Permit;
@@ -145,6 +145,12 @@ impl VatState {
             .ok_or_else(|| Refusal::limit(format_args!("{} open sockets", self.limits.sockets)))?;
         let share = account.map(|account| account.take_socket()).transpose()?;
         Ok(Permit::new(vat, share, account.cloned()))
+    }
+
+    /// Takes one of the vat's guards.
+    pub(crate) fn guard_permit(&self) -> Result<GuardPermit, Refusal> {
+        GuardPermit::take(&self.mailbox, self.limits.guards)
+            .ok_or_else(|| Refusal::limit(format_args!("{} guards", self.limits.guards)))
     }
 
     /// Who looks names up for this vat. A resolver of its own has a cache of its own, so that no vat learns

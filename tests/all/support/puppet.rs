@@ -146,6 +146,12 @@ impl Puppet {
         self.call("net_limit", &[new, net, at, length]).await
     }
 
+    /// Brings a guard, from its text or binary form.
+    pub(crate) async fn guard(&mut self, new: i32, module: &[u8]) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(module).await;
+        self.call("guard_new", &[new, at, length]).await
+    }
+
     pub(crate) async fn listen(&mut self, new: i32, net: i32, local: &str) -> Result<SocketAddr, ErrorCode> {
         let [at, length] = self.address(local).await;
         self.call("net_listen", &[new, net, at, length, 0]).await?;
