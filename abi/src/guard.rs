@@ -153,7 +153,24 @@ pub struct Question<'a> {
     pub allowed: u64,
 }
 
-impl Question<'_> {
+impl<'a> Question<'a> {
+    /// About an act by TCP, with no ends and no name, at the first second of 1970.
+    pub const fn new(act: Act) -> Question<'a> {
+        Question {
+            act,
+            protocol: TCP,
+            local: None,
+            remote: None,
+            remote_port: 0,
+            name: None,
+            seconds: 0,
+            nanoseconds: 0,
+            open: 0,
+            checks: 0,
+            allowed: 0,
+        }
+    }
+
     /// Writes the record. What stands behind the end of the name stays as it was; of a name that is too long,
     /// nothing is written.
     pub fn write(&self, record: &mut [u8; RECORD_BYTES]) {
@@ -309,17 +326,12 @@ mod tests {
     use super::*;
 
     const QUESTION: Question<'_> = Question {
-        act: Act::Connect,
-        protocol: TCP,
-        local: None,
-        remote: None,
-        remote_port: 0,
-        name: None,
         seconds: 0x1_2345_6789,
         nanoseconds: 999_999_999,
         open: 3,
         checks: u64::MAX,
         allowed: 1 << 40,
+        ..Question::new(Act::Connect)
     };
 
     fn check(question: Question<'_>) {

@@ -18,6 +18,7 @@ mod embedder;
 mod ends;
 mod examples;
 mod gate;
+mod guard_blocks;
 mod guards;
 mod host_functions;
 mod instances;

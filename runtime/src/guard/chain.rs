@@ -125,7 +125,6 @@ fn check(all: &[Arc<Post>], asked: &Asked<'_>) -> Result<(), Refusal> {
     // A clock before 1970 is wrong, and the guard may think what it likes of 1970.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let question = Question {
-        act: asked.act,
         protocol: match asked.protocol {
             Protocol::Tcp => TCP,
             Protocol::Udp => UDP,
@@ -136,9 +135,7 @@ fn check(all: &[Arc<Post>], asked: &Asked<'_>) -> Result<(), Refusal> {
         name: asked.name.map(DnsName::as_str),
         seconds: now.as_secs(),
         nanoseconds: now.subsec_nanos(),
-        open: 0,
-        checks: 0,
-        allowed: 0,
+        ..Question::new(asked.act)
     };
     all.iter().try_for_each(|post| post.ask(asked, &question))
 }

@@ -3,7 +3,7 @@
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 
-use refcap_guest::{Error, ErrorCode, Net, TcpStream, grants};
+use refcap_guest::{Error, ErrorCode, Guard, Net, TcpStream, grants};
 
 /// Tries the SDK against an echo server, whose address is all that `net` allows. Where `more` is there,
 /// it panics, to show how a panic is reported.
@@ -32,6 +32,7 @@ pub fn probe(net: Net, more: Option<Net>) -> Result<(), String> {
         "allowed",
     )?;
 
+    guarded(&net, server)?;
     let (lent, revoker) = copy.revocable().map_err(text)?;
     let mut stream = lent.connect(server).map_err(text)?;
     echo(&mut stream, 100_000).map_err(|error| error.to_string())?;
@@ -95,6 +96,29 @@ fn vectored(stream: &mut TcpStream) -> std::io::Result<()> {
     assert_eq!(got, words[..16].concat());
     assert_eq!(stream.read_vectored(&mut [IoSliceMut::new(&mut [])])?, 0);
     Ok(())
+}
+
+/// A Net behind a guard that says no to everything, and one behind a module that is no guard.
+fn guarded(net: &Net, server: &str) -> Result<(), String> {
+    const NEVER: &[u8] = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x05\x03\x01\0\x01\
+        \x06\x06\x01\x7f\0\x41\0\x0b\x07\x35\x03\x06memory\x02\0\x13refcap_guard_record\x03\0\
+        \x12refcap_guard_check\0\0\x0a\x06\x01\x04\0\x41\0\x0b";
+    let never = Guard::new(NEVER).map_err(text)?;
+    let behind = net.guarded(&never).map_err(text)?;
+    drop(never);
+    let Err(error) = behind.connect(server) else {
+        return Err("not as it should be: a guard is asked".to_owned());
+    };
+    check(error.is_denied(), "denied by a guard")?;
+    check(
+        error.to_string().contains("said no to connect tcp"),
+        "who said no",
+    )?;
+    let no_guard = Guard::new(&NEVER[..8]).map_err(|error| error.code());
+    check(
+        no_guard.is_err_and(|code| code == ErrorCode::BadArgument),
+        "no guard",
+    )
 }
 
 /// What comes back on one stream goes to the other one, and comes back there.
