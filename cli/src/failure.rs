@@ -1,9 +1,10 @@
 //! What can go wrong in the command itself, and the exit code for each.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
-use refcap::{LoadError, Refusal, RunError, StartError};
+use refcap::{GuardError, LoadError, Refusal, RunError, StartError};
 
 /// The codes, for the help text. `codes_are_as_the_help_says` holds them together.
 pub(crate) const TABLE: &str = "\
@@ -108,6 +109,22 @@ pub(crate) fn gate_code(refusal: &Refusal) -> Code {
         Refusal::GcProposal { .. } => Code::GcProposal,
         _ => Code::Gate,
     }
+}
+
+/// The code for a module that is no guard.
+pub(crate) fn guard_code(error: &GuardError) -> Code {
+    match error {
+        GuardError::NotWasm => Code::NotWasm,
+        GuardError::Component => Code::Component,
+        GuardError::Imports { .. } => Code::UnknownImport,
+        GuardError::Compile(_) => Code::Engine,
+        _ => Code::Gate,
+    }
+}
+
+/// The failure to make a guard of a file.
+pub(crate) fn guard_failure(path: &Path, error: &GuardError) -> Failure {
+    Failure::new(guard_code(error), format_args!("{}: {error}", path.display()))
 }
 
 impl From<StartError> for Failure {

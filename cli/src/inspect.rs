@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use refcap::{Inspection, inspect_linked};
+use refcap::{Guard, Inspection, inspect_linked, is_guard};
 
-use crate::failure::{Failure, gate_code};
+use crate::failure::{Failure, gate_code, guard_code};
 use crate::{module, output};
 
-/// Show what a program asks for, what it can call, and whether it may be loaded.
+/// Show what a program asks for, what it can call, and whether it may be loaded; of a guard, whether it is one.
 ///
 /// The imports are an honest list: what a module does not import, it can't do.
 #[derive(Debug, Args)]
@@ -28,20 +28,41 @@ Examples:
   refcap inspect app.wasm
   refcap inspect app.wasm --with plugin=plugin.wasm
 
-Exits with 0 if the load gate would load the module, else with the code that `refcap run` has for it.";
+Exits with 0 if the load gate would load the module, or it may stand guard, else with the code that `refcap run` has for it.";
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let bytes = module::read(&self.module)?;
+        if is_guard(&bytes) {
+            return show_guard(&bytes);
+        }
         let linked = self.with.iter().map(|text| module::read_linked(text));
         let linked = linked.collect::<Result<Vec<_>, _>>()?;
         let links: Vec<_> = linked.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
-        let inspection = inspect_linked(&module::read(&self.module)?, &links);
+        let inspection = inspect_linked(&bytes, &links);
         output::show(render(&inspection))?;
         Ok(match inspection.refusals.first() {
             None => ExitCode::SUCCESS,
             Some(refusal) => gate_code(refusal).into(),
         })
     }
+}
+
+/// Says of a module that it is a guard, and whether it may be one.
+fn show_guard(bytes: &[u8]) -> Result<ExitCode, Failure> {
+    let compiled = Guard::compile("", bytes);
+    let verdict = match &compiled {
+        Ok(_) => "accepts it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    output::show(format!(
+        "A guard: it says yes or no to each use of what it is put before, with --guard NAME=FILE.\n\
+         Guard gate:\n  {verdict}\n"
+    ))?;
+    Ok(match &compiled {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => guard_code(error).into(),
+    })
 }
 
 fn render(inspection: &Inspection) -> String {

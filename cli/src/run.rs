@@ -1,19 +1,19 @@
 //! `refcap run`: start a program with what it was granted.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use refcap::{
-    Capability, Input, Limits, Output, Policy, Program, References, Runtime, SystemResolver,
+    Capability, Guard, Input, Limits, Output, Policy, Program, References, Runtime, SystemResolver,
     ambient_authority,
 };
 
 use crate::audit::Audience;
-use crate::failure::{Code, Failure, TABLE};
+use crate::failure::{Code, Failure, TABLE, guard_failure};
 use crate::{module, output, rules};
 
 /// Run a program with exactly the capabilities that it is granted.
@@ -37,6 +37,12 @@ pub(crate) struct Run {
     /// what it is given in calls, and each can be linked to those before it. May be repeated.
     #[arg(long = "with", value_name = "NAME=FILE")]
     with: Vec<String>,
+
+    /// Put a guard before a grant: NAME=FILE. A guard is a module that says yes or no to each use of what was
+    /// granted under that name, when its rules have permitted it. May be repeated, also for one name; then all of
+    /// them must say yes.
+    #[arg(long = "guard", value_name = "NAME=FILE")]
+    guards: Vec<String>,
 
     /// Look names up with this DNS server, ADDRESS:PORT, instead of those of this system. May be repeated.
     #[arg(long = "dns", value_name = "ADDRESS:PORT")]
@@ -109,6 +115,7 @@ Examples:
   refcap run app.wasm --grant net='connect tcp *:443; except private, loopback' --timeout 10s
   refcap run server.wasm --grant net='bind,listen,accept tcp 127.0.0.1:8080; limit sockets 100'
   refcap run app.wasm --grant net='connect tcp api.example.com:443; limit out 64KiB/s, lease 1h'
+  refcap run app.wasm --grant net='connect tcp *:443' --guard net=office_hours.wasm
   refcap run app.wasm --with plugin=plugin.wasm --grant net='connect tcp 10.0.0.0/8:*'
   refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input
   refcap run app.wasm --grant net=@net.rules --lineage tree.svg";
@@ -124,6 +131,11 @@ impl Run {
             .grants
             .iter()
             .map(|grant| parse_grant(grant))
+            .collect::<Result<Vec<_>, _>>()?;
+        let guards = self
+            .guards
+            .iter()
+            .map(|guard| parse_guard(guard, &grants))
             .collect::<Result<Vec<_>, _>>()?;
         let env = self
             .env
@@ -143,9 +155,13 @@ impl Run {
         // Everything that the program will have on the network is minted in this loop.
         let mut held = Vec::new();
         for (name, policy) in grants {
-            let capability = Capability::granted(&name, &policy, ambient_authority()).map_err(|error| {
-                Failure::new(Code::Rules, format_args!("the rules for `{name}`: {error}"))
-            })?;
+            let mut capability =
+                Capability::granted(&name, &policy, ambient_authority()).map_err(|error| {
+                    Failure::new(Code::Rules, format_args!("the rules for `{name}`: {error}"))
+                })?;
+            for (_, path) in guards.iter().filter(|(guarded, _)| *guarded == name) {
+                capability = put_before(&capability, path)?;
+            }
             held.push((name, capability));
         }
         let mut vat = program
@@ -239,6 +255,33 @@ fn parse_grant(text: &str) -> Result<(String, Policy), Failure> {
     let text = rules::read(argument, &format!("the rules for {name}"))?;
     let policy = rules::parse(&text, &format!("the rules for `{name}`"))?;
     Ok((name.to_owned(), policy))
+}
+
+/// The name of a grant, and the file with the guard to put before it.
+fn parse_guard(text: &str, grants: &[(String, Policy)]) -> Result<(String, PathBuf), Failure> {
+    let Some((name, path)) = text.split_once('=') else {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("--guard {text} is not NAME=FILE, such as net=office_hours.wasm"),
+        ));
+    };
+    if !grants.iter().any(|(granted, _)| granted == name) {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("--guard {text}: nothing is granted as `{name}`; a guard stands before a grant"),
+        ));
+    }
+    Ok((name.to_owned(), path.into()))
+}
+
+/// Derives a capability behind the guard in a file, which goes by the file's name.
+fn put_before(capability: &Capability, path: &Path) -> Result<Capability, Failure> {
+    let bytes = module::read(path)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let guard = Guard::compile(&name, &bytes).map_err(|error| guard_failure(path, &error))?;
+    capability
+        .guarded(&guard)
+        .map_err(|error| Failure::new(Code::Start, format_args!("{}: {error}", path.display())))
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), Failure> {

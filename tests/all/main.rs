@@ -9,6 +9,7 @@ mod attacks;
 mod budgets;
 mod cli;
 mod cli_check;
+mod cli_guard;
 mod cli_lineage;
 mod connect;
 mod copying;
