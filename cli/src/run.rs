@@ -87,6 +87,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "WAY", env = "REFCAP_REFERENCES", default_value = "fast")]
     references: Way,
 
+    /// Keep compiled modules in this directory, so that a program starts at once the next time. Whoever can write to
+    /// it can make refcap run any code: it should be yours alone.
+    #[arg(long, value_name = "DIR", env = "REFCAP_CACHE")]
+    cache: Option<PathBuf>,
+
     /// The program's arguments.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -143,7 +148,11 @@ impl Run {
             .map(|variable| parse_variable(variable))
             .collect::<Result<Vec<_>, _>>()?;
         let bytes = module::read(&self.module)?;
-        let runtime = Runtime::builder().references(self.references.into()).build();
+        let mut runtime = Runtime::builder().references(self.references.into());
+        if let Some(directory) = &self.cache {
+            runtime = runtime.cache(directory);
+        }
+        let runtime = runtime.build();
         let runtime = runtime.map_err(|error| Failure::new(Code::Engine, error))?;
         let linked = load_linked(&runtime, &self.with)?;
         let links: Vec<_> = linked

@@ -50,11 +50,13 @@
 mod ambient;
 pub mod audit;
 mod budget;
+mod cache;
 mod capability;
 mod guard;
 mod imports;
 mod limits;
 mod net;
+mod pool;
 mod program;
 mod references;
 mod resolver;
@@ -64,6 +66,7 @@ mod vat;
 
 pub use ambient::{AmbientAuthority, ambient_authority};
 pub use budget::Usage;
+pub use cache::CacheUse;
 pub use capability::{CapId, Capability, CapabilityInfo, DeriveError, GrantRefused, NarrowError};
 pub use guard::{
     FUEL as GUARD_FUEL, Guard, GuardError, MAX_GUARD_BYTES, MAX_GUARD_CODE, MAX_GUARD_MEMORY, MAX_GUARDS,
@@ -73,6 +76,7 @@ pub use limits::{
     DEFAULT_CAPABILITIES, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DEPTH, DEFAULT_FAN_OUT, DEFAULT_GUARDS,
     DEFAULT_MEMORY, DEFAULT_RULE_BYTES, DEFAULT_SOCKETS, DEFAULT_TABLE_ELEMENTS, Limits,
 };
+pub use pool::PoolSize;
 pub use program::{
     Entry, ImportReport, Inspection, LinkError, LoadError, MAX_MODULE_BYTES, Program, Provider, Refusal,
     inspect, inspect_linked,

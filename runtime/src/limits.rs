@@ -26,7 +26,7 @@ pub const DEFAULT_RULE_BYTES: usize = 64 << 10;
 /// How long one attempt to connect may take.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tables of one program, with those of its switchboard. Rust guests have three.
-const TABLES: usize = 8;
+pub(crate) const TABLES: usize = 8;
 /// Bytes of the one message that a guest leaves with `report`.
 pub(crate) const REPORT_BYTES: usize = 4 << 10;
 

@@ -1,5 +1,6 @@
 //! The engine that all vats of a process share.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use thiserror::Error;
 use wasmtime::{Caller, Collector, Config, Engine, Linker, Module};
 use wasmtime_wasi::I32Exit;
 
+use crate::cache::{CacheUse, CodeCache};
 use crate::imports;
+use crate::pool::PoolSize;
 use crate::references::References;
 use crate::switchboard;
 use crate::vat::VatState;
@@ -31,6 +34,8 @@ struct Parts {
     linkers: [OnceLock<Linker<VatState>>; MAX_INSTANCES],
     switchboard: OnceLock<Module>,
     references: References,
+    pool: Option<PoolSize>,
+    cache: Option<CodeCache>,
 }
 
 /// How an engine is set up. [`Runtime::new`] is one with the defaults.
@@ -38,6 +43,8 @@ struct Parts {
 pub struct RuntimeBuilder {
     references: References,
     dense: bool,
+    pool: Option<PoolSize>,
+    cache: Option<PathBuf>,
 }
 
 impl RuntimeBuilder {
@@ -60,13 +67,67 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Sets up room for a number of vats beforehand, so that each starts in about half the time.
+    ///
+    /// Where all places are taken, starting another vat fails with [`StartError::PoolFull`](crate::StartError); it
+    /// works again when one has ended. A module that fits into no place, because its memory or a table begins larger
+    /// or it has more than eight tables, is a [`LoadError::Compile`](crate::LoadError) that says which. A vat that
+    /// grows out of its place is told that it can't grow.
+    ///
+    /// A pool reserves as much address space as it can, and [`dense`](RuntimeBuilder::dense) as little: a runtime has
+    /// one or the other.
+    #[must_use]
+    pub fn pooled(mut self, size: PoolSize) -> Self {
+        self.pool = Some(size);
+        self
+    }
+
+    /// Keeps compiled modules in a directory, which is made where there is none, so that the next runtime with these
+    /// settings, in this or another process, does not compile them again. A file that is damaged, or that no cache put
+    /// there, is removed when the directory is opened, and its module is compiled again. A directory that can't be
+    /// written to any more only makes programs load slowly.
+    ///
+    /// **Whoever can write to the directory can make this process run any code.** Have it belong to the user who runs
+    /// this process, and nobody else; one that everybody can write to is refused.
+    ///
+    /// The least recently used files are removed when all have more than 512 MiB.
+    #[must_use]
+    pub fn cache(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cache = Some(directory.into());
+        self
+    }
+
     /// Sets up the engine.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`] where the engine does not support the machine.
+    /// [`RuntimeError`] where the engine does not support the machine, the pool does not fit into the address space or
+    /// is combined with `dense`, or the directory of the cache can't be used.
     pub fn build(self) -> Result<Runtime, RuntimeError> {
-        let engine = Engine::new(&config(self.dense))?;
+        let mut config = config(self.dense);
+        if let Some(pool) = &self.pool {
+            if self.dense {
+                return Err(RuntimeError("a runtime is pooled or dense, not both".to_owned()));
+            }
+            if let Some(mistake) = pool.mistake() {
+                return Err(RuntimeError(mistake));
+            }
+            pool.configure(&mut config);
+        }
+        let cache = self.cache.map(|directory| {
+            CodeCache::open(&directory).map_err(|error| {
+                RuntimeError(format!("the cache directory {}: {error}", directory.display()))
+            })
+        });
+        let cache = cache.transpose()?;
+        config.cache(cache.as_ref().map(|cache| cache.engine.clone()));
+        let engine = Engine::new(&config).map_err(|error| match &self.pool {
+            None => RuntimeError::from(error),
+            Some(pool) => RuntimeError(format!(
+                "a pool for {} vats takes too much address space: {error:#}",
+                pool.vats
+            )),
+        })?;
         let references = self.references.that_work(&engine);
         let linkers = [const { OnceLock::new() }; MAX_INSTANCES];
         let _ = linkers[0].set(linker(&engine, references, 0)?);
@@ -77,6 +138,8 @@ impl RuntimeBuilder {
                 linkers,
                 switchboard: OnceLock::new(),
                 references,
+                pool: self.pool,
+                cache,
             }),
         })
     }
@@ -112,6 +175,23 @@ impl Runtime {
     /// is made at the start.
     pub fn references(&self) -> References {
         self.parts.references
+    }
+
+    /// How often a compiled module was found on disk; `None` without [`RuntimeBuilder::cache`].
+    pub fn cache_use(&self) -> Option<CacheUse> {
+        self.parts.cache.as_ref().map(CodeCache::usage)
+    }
+
+    /// A module was compiled, and may have been written to the cache.
+    pub(crate) fn has_compiled(&self) {
+        if let Some(cache) = &self.parts.cache {
+            cache.seal();
+        }
+    }
+
+    /// How many vats the pool holds, where there is one.
+    pub(crate) fn places(&self) -> Option<u32> {
+        self.parts.pool.as_ref().map(|pool| pool.vats)
     }
 
     pub(crate) fn engine(&self) -> &Engine {

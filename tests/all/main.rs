@@ -7,6 +7,7 @@
 
 mod attacks;
 mod budgets;
+mod cache;
 mod cli;
 mod cli_check;
 mod cli_guard;
@@ -29,6 +30,7 @@ mod matrix;
 mod names;
 mod netns;
 mod polling;
+mod pool;
 mod resolver;
 mod revoke;
 mod scale;

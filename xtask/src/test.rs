@@ -31,10 +31,13 @@ impl Test {
                 "--target-dir",
             ]);
             run(test.arg(build_folder()))?;
-            // What a guest can do is the same whichever way its references take.
+            // What a guest can do is the same whichever way its references take, and wherever its vat is.
             for way in ["ordinary", "compared"] {
                 let mut test = cargo();
                 test.env("REFCAP_REFERENCES", way);
+                if way == "compared" {
+                    test.env("REFCAP_POOLED", "1");
+                }
                 run(test.args(["test", "--workspace", "--test", "all"]))?;
             }
         }

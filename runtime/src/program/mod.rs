@@ -38,6 +38,8 @@ struct Parts {
     links: Vec<Link>,
     /// Whether it imports from a switchboard.
     wired: bool,
+    /// How many vats the runtime's pool holds, where it has one.
+    places: Option<u32>,
     endowments: Vec<Endowment>,
     /// The functions that programs linked to it can import.
     functions: Functions,
@@ -118,6 +120,7 @@ impl Program {
         }
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
         let module = Module::from_binary(runtime.engine(), bytes).map_err(compile)?;
+        runtime.has_compiled();
         let is_wired = |import: &ImportReport| {
             import.module == MODULE && Import::by_name(&import.name).is_some_and(|import| import.wired)
         };
@@ -136,6 +139,7 @@ impl Program {
                 linked,
                 links,
                 wired,
+                places: runtime.places(),
                 endowments: inspection.endowments,
                 functions: inspected.functions,
             }),
@@ -183,6 +187,10 @@ impl Program {
     /// Whether both are one program, loaded once.
     pub(crate) fn is(&self, other: &Program) -> bool {
         Arc::ptr_eq(&self.parts, &other.parts)
+    }
+
+    pub(crate) fn places(&self) -> Option<u32> {
+        self.parts.places
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use refcap_abi::GRANT_EXPORT;
 use refcap_abi::endowment::Endowment;
 use thiserror::Error;
-use wasmtime::{ExternRef, Instance, RootScope, Rooted, Store, UpdateDeadline};
+use wasmtime::{ExternRef, Instance, PoolConcurrencyLimitError, RootScope, Rooted, Store, UpdateDeadline};
 
 use super::state::InstanceState;
 use super::stdio::World;
@@ -72,6 +72,9 @@ pub enum StartError {
         /// What happened.
         why: String,
     },
+    /// As many vats run as the runtime's pool holds.
+    #[error("the pool is full: it has room for {0} programs at once")]
+    PoolFull(u32),
     /// The program could not be instantiated within its limits, or its start function trapped.
     #[error("the program could not be instantiated: {0}")]
     Instantiate(String),
@@ -212,7 +215,10 @@ impl VatBuilder {
         });
         let instance = within(wall_time, instances::instantiate(&mut store, &program))
             .await?
-            .map_err(|error| StartError::Instantiate(format!("{error:#}")))?;
+            .map_err(|error| match program.places() {
+                Some(places) if error.is::<PoolConcurrencyLimitError>() => StartError::PoolFull(places),
+                _ => StartError::Instantiate(format!("{error:#}")),
+            })?;
         for (endowment, grant) in program.endowments().iter().zip(&grants) {
             let given = give(
                 &mut store,

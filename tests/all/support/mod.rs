@@ -10,12 +10,16 @@ pub(crate) mod servers;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use refcap::{Authority, Capability, Policy, Program, References, Runtime, ambient_authority};
+use refcap::{Authority, Capability, Policy, PoolSize, Program, References, Runtime, ambient_authority};
 
 pub(crate) use alone::{is_alone, resident};
 pub(crate) use puppet::{ANSWERS, Puppet, puppet_source};
 
-/// The one engine of the test process. `REFCAP_REFERENCES` says which way references take in it.
+/// As many vats as any test has at once, with those that run beside it.
+const POOL: u32 = 4_000;
+
+/// The one engine of the test process. `REFCAP_REFERENCES` says which way references take in it, and with
+/// `REFCAP_POOLED` its vats are in a pool.
 pub(crate) fn engine() -> &'static Runtime {
     static ENGINE: OnceLock<Runtime> = OnceLock::new();
     ENGINE.get_or_init(|| {
@@ -25,7 +29,11 @@ pub(crate) fn engine() -> &'static Runtime {
             Ok("fast") | Err(_) => References::Fast,
             Ok(other) => panic!("REFCAP_REFERENCES is `{other}`: not fast, ordinary or compared"),
         };
-        let engine = Runtime::builder().references(way).build();
+        let mut engine = Runtime::builder().references(way);
+        if std::env::var_os("REFCAP_POOLED").is_some() {
+            engine = engine.pooled(PoolSize::vats(POOL));
+        }
+        let engine = engine.build();
         let engine = engine.expect("this machine runs wasmtime");
         assert_eq!(
             engine.references(),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use refcap::{Capability, Limits, Resolver, StartError, Vat, VatHandle};
+use refcap::{Capability, Limits, Program, Resolver, Runtime, StartError, Vat, VatHandle};
 use refcap_abi::{ErrorCode, IMPORTS, MODULE, Param, wire};
 use refcap_authority::{Query, Rules};
 use std::net::SocketAddr;
@@ -46,6 +46,15 @@ impl Puppet {
 
     pub(crate) async fn try_start(net: &Capability, limits: Limits) -> Result<Puppet, StartError> {
         let vat = program().vat().grant("net", net).limits(limits).start().await?;
+        let handle = vat.handle();
+        Ok(Puppet { vat, handle })
+    }
+
+    /// Starts one in another engine than that of the other tests.
+    pub(crate) async fn start_in(engine: &Runtime, net: &Capability) -> Result<Puppet, StartError> {
+        let bytes = wat::parse_str(puppet_source()).unwrap();
+        let program = Program::load(engine, &bytes).unwrap_or_else(|error| panic!("{error}"));
+        let vat = program.vat().grant("net", net).start().await?;
         let handle = vat.handle();
         Ok(Puppet { vat, handle })
     }
