@@ -86,6 +86,8 @@ error_codes! {
     NameNotResolved = 26, "the name could not be resolved";
     /// The datagram is longer than the network takes.
     MessageTooLong = 27, "the datagram is too long";
+    /// The program could not be started, or has not been.
+    NotStarted = 28, "the program was not started";
 }
 
 impl ErrorCode {

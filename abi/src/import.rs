@@ -137,6 +137,16 @@ pub const IMPORTS: &[Import] = &[
     suspending("guard_new", &[I32, I32], 1),
     // Revoker
     import("revoker_revoke", &[Ref], 0),
+    // Spawner
+    import("spawner_program", &[Ref, I32, I32], 1),
+    suspending("spawner_load", &[Ref, I32, I32], 1),
+    // Child
+    import("child_grant", &[Ref, Ref, I32, I32], 0),
+    import("child_argument", &[Ref, I32, I32], 0),
+    import("child_limit", &[Ref, I32, I32, I32], 0),
+    suspending("child_start", &[Ref], 0),
+    suspending("child_wait", &[Ref, I32, I32, I32], 0),
+    suspending("child_stop", &[Ref], 0),
     // any kind
     import("cap_kind", &[Ref], 0),
     consuming("cap_close", &[Ref]),

@@ -20,6 +20,10 @@ pub enum Kind {
     UdpSocket,
     /// A set of sockets to wait for.
     Poller,
+    /// The power to start programs.
+    Spawner,
+    /// A program that was started through a Spawner, or is about to be.
+    Child,
     /// A small program that says yes or no to each use of a Net that it is put before.
     Guard,
 }
@@ -34,6 +38,8 @@ impl Kind {
         Kind::TcpListener,
         Kind::UdpSocket,
         Kind::Poller,
+        Kind::Spawner,
+        Kind::Child,
         Kind::Guard,
     ];
 
@@ -47,6 +53,8 @@ impl Kind {
             Kind::TcpListener => 5,
             Kind::UdpSocket => 6,
             Kind::Poller => 7,
+            Kind::Spawner => 9,
+            Kind::Child => 10,
             Kind::Guard => 11,
         }
     }
@@ -66,6 +74,8 @@ impl Kind {
             Kind::TcpListener => "TcpListener",
             Kind::UdpSocket => "UdpSocket",
             Kind::Poller => "Poller",
+            Kind::Spawner => "Spawner",
+            Kind::Child => "Child",
             Kind::Guard => "Guard",
         }
     }

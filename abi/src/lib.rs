@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ending;
 pub mod endowment;
 mod error;
 pub mod guard;
@@ -80,6 +81,18 @@ pub const PIECE_BYTES: usize = 8;
 /// `stream_read_vectored`, `stream_write_vectored`: the most pieces that one call takes. A longer list is no
 /// error: what lies in the others is not moved.
 pub const MAX_PIECES: usize = 16;
+
+/// `child_limit`: bytes of memory.
+pub const LIMIT_MEMORY: i32 = 1;
+/// `child_limit`: capabilities held at once.
+pub const LIMIT_CAPABILITIES: i32 = 2;
+/// `child_limit`: sockets open at once.
+pub const LIMIT_SOCKETS: i32 = 3;
+/// `child_limit`: milliseconds from its start to its end.
+pub const LIMIT_TIME: i32 = 4;
+
+/// `child_argument`: the most bytes of all arguments of a child together, each with a byte for its end.
+pub const ARGUMENT_BYTES: usize = 64 << 10;
 
 /// As the time limit of `net_connect`, `net_connect_from` and `name_connect`: return at once with a
 /// stream that is not connected yet. `socket_wait` or a poller tells when it can be written; then it is

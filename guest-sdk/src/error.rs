@@ -113,7 +113,8 @@ fn io_kind(code: ErrorCode) -> io::ErrorKind {
         | ErrorCode::BadPointer
         | ErrorCode::BadArgument
         | ErrorCode::TooComplex
-        | ErrorCode::MessageTooLong => ErrorKind::InvalidInput,
+        | ErrorCode::MessageTooLong
+        | ErrorCode::NotStarted => ErrorKind::InvalidInput,
         ErrorCode::LimitReached | ErrorCode::Exhausted => ErrorKind::QuotaExceeded,
         ErrorCode::TimedOut => ErrorKind::TimedOut,
         ErrorCode::WouldBlock => ErrorKind::WouldBlock,

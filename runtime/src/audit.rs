@@ -3,10 +3,13 @@
 //! Events go to `tracing` under the target [`TARGET`], so an embedder chooses with a subscriber where
 //! they are kept and in which form. Every event has the field `event`; capabilities are named by their
 //! [`CapId`] (`id`, `parent`), with the `label` under which they were granted, and vats by
-//! their number (`vat`). What a program does that is linked to another is in a span with the field `instance`. Reading and writing are at level `TRACE`, everything else at `INFO`.
+//! their number (`vat`). A program that another one starts is the `child` of the vat that starts it: its events are
+//! `spawn`, `begin`, `stop` and `exit`, and name its Child by `id`. What a program does that is linked to another is in
+//! a span with the field `instance`. Reading and writing are at level `TRACE`, everything else at `INFO`.
 
 use std::sync::Arc;
 
+use refcap_abi::ending::Ending;
 use refcap_abi::{ErrorCode, Kind};
 use refcap_authority::Authority;
 
@@ -136,6 +139,78 @@ pub(crate) fn revoke(id: CapId, label: &str, by_vat: Option<u64>, ended: usize) 
 /// The embedder took authority away in place.
 pub(crate) fn narrow(id: CapId, label: &str, bound: &Authority, changed: usize) {
     tracing::info!(target: TARGET, event = "narrow", id = id.get(), label, authority = %bound, changed);
+}
+
+/// Who started whom: what the events of a child name.
+#[derive(Debug, Clone)]
+pub(crate) struct Parentage {
+    /// The Child, in its parent's hand.
+    pub(crate) id: CapId,
+    pub(crate) label: Arc<str>,
+    /// The parent's vat.
+    pub(crate) vat: u64,
+    /// Its own.
+    pub(crate) child: u64,
+}
+
+/// A program was prepared.
+pub(crate) fn spawn(of: &Parentage, program: &str) {
+    let Parentage {
+        id,
+        label,
+        vat,
+        child,
+    } = of;
+    tracing::info!(target: TARGET, event = "spawn", id = id.get(), label = &**label, vat, child, program);
+}
+
+/// It has its endowments and begins to run.
+pub(crate) fn begin(of: &Parentage) {
+    let Parentage {
+        id,
+        label,
+        vat,
+        child,
+    } = of;
+    tracing::info!(target: TARGET, event = "begin", id = id.get(), label = &**label, vat, child);
+}
+
+/// Its parent stops it.
+pub(crate) fn stop(of: &Parentage) {
+    let Parentage {
+        id,
+        label,
+        vat,
+        child,
+    } = of;
+    tracing::info!(target: TARGET, event = "stop", id = id.get(), label = &**label, vat, child);
+}
+
+/// It is gone, with all that it started.
+pub(crate) fn exit(of: &Parentage, ending: &Ending) {
+    let Parentage {
+        id,
+        label,
+        vat,
+        child,
+    } = of;
+    let (how, code) = match ending {
+        Ending::Exited { code, .. } => ("exited", Some(*code)),
+        Ending::Trapped { .. } => ("trapped", None),
+        Ending::TimedOut => ("timed-out", None),
+        _ => ("stopped", None),
+    };
+    tracing::info!(
+        target: TARGET,
+        event = "exit",
+        id = id.get(),
+        label = &**label,
+        vat,
+        child,
+        how,
+        code,
+        why = %ending,
+    );
 }
 
 /// Whether anybody listens, so that reasons need not be worked out for nobody.

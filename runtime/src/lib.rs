@@ -14,6 +14,7 @@
 //! - [`Guard`]: a small module that says yes or no to each use of a Net, beside its rules.
 //! - [`Policy`]: rules and terms, from text: what is granted, how much of it, and until when.
 //! - [`Resolver`]: where names that guests look up come from.
+//! - [`SpawnerTerms`]: which programs a program may start by itself. [`Capability::spawner`] mints the power to.
 //! - [`Limits`]: how much of the host a vat may use.
 //! - [`audit`]: what happened, as `tracing` events.
 //!
@@ -87,4 +88,8 @@ pub use refcap_authority::{Authority, DnsName, Policy, Rules, Terms};
 pub use references::References;
 pub use resolver::{Answer, Lookup, ResolveError, Resolver, SystemResolver};
 pub use runtime::{Runtime, RuntimeBuilder, RuntimeError};
-pub use vat::{Captured, Exit, Input, Output, RunError, StartError, Vat, VatBuilder, VatHandle};
+pub use vat::{
+    Captured, ChildOutput, DEFAULT_CHILD_CAPABILITIES, DEFAULT_CHILD_MEMORY, DEFAULT_CHILD_SOCKETS,
+    DEFAULT_CHILDREN, Exit, Input, Output, RunError, SpawnerRefused, SpawnerTerms, StartError, Vat,
+    VatBuilder, VatHandle,
+};

@@ -1,5 +1,7 @@
 //! How much a vat may have of everything that costs the host something.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -128,6 +130,36 @@ impl Limits {
         self
     }
 
+    /// In each the smaller of the two.
+    pub(crate) fn at_most(&self, most: &Limits) -> Limits {
+        let wall_time = [self.wall_time, most.wall_time];
+        Limits {
+            capabilities: self.capabilities.min(most.capabilities),
+            sockets: self.sockets.min(most.sockets),
+            depth: self.depth.min(most.depth),
+            fan_out: self.fan_out.min(most.fan_out),
+            memory: self.memory.min(most.memory),
+            table_elements: self.table_elements.min(most.table_elements),
+            rule_bytes: self.rule_bytes.min(most.rule_bytes),
+            guards: self.guards.min(most.guards),
+            connect_timeout: self.connect_timeout.min(most.connect_timeout),
+            wall_time: wall_time.into_iter().flatten().min(),
+        }
+    }
+
+    /// The same limits for a child of a program with those of `parent`: what costs memory only for as long as a call
+    /// takes, or is a bound on shape, is no more than the parent's. The rest is taken from what the parent has left.
+    pub(crate) fn under(&self, parent: &Limits) -> Limits {
+        let shape = self.at_most(parent);
+        Limits {
+            memory: self.memory,
+            capabilities: self.capabilities,
+            sockets: self.sockets,
+            wall_time: self.wall_time,
+            ..shape
+        }
+    }
+
     /// How long one call into the guest may take; without it there is no end.
     pub fn wall_time(mut self, time: Duration) -> Self {
         self.wall_time = Some(time);
@@ -138,7 +170,8 @@ impl Limits {
 /// Answers the engine when a guest wants more memory or larger tables.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    memory_left: usize,
+    /// Shared with its children, who give back to it.
+    memory_left: Arc<AtomicUsize>,
     table_elements: usize,
     /// Programs in the vat.
     programs: usize,
@@ -147,7 +180,7 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(limits: &Limits) -> Self {
         Meter {
-            memory_left: limits.memory,
+            memory_left: Arc::new(AtomicUsize::new(limits.memory)),
             table_elements: limits.table_elements,
             programs: 1,
         }
@@ -157,6 +190,18 @@ impl Meter {
     pub(crate) fn allow_instances(&mut self, programs: usize) {
         self.programs = programs;
     }
+
+    /// The bytes of memory that are left.
+    pub(crate) fn memory(&self) -> &Arc<AtomicUsize> {
+        &self.memory_left
+    }
+}
+
+/// Takes bytes from those that are left, if there are so many.
+pub(crate) fn take_memory(left: &AtomicUsize, bytes: usize) -> bool {
+    let rest = |left: usize| left.checked_sub(bytes);
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest)
+        .is_ok()
 }
 
 impl ResourceLimiter for Meter {
@@ -168,11 +213,7 @@ impl ResourceLimiter for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
-        if more > self.memory_left || maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        self.memory_left -= more;
-        Ok(true)
+        Ok(maximum.is_none_or(|maximum| desired <= maximum) && take_memory(&self.memory_left, more))
     }
 
     fn table_growing(

@@ -19,7 +19,7 @@ const FIRST: i32 = 16;
 const SERVER: &str = "REFCAP_TEST_SERVER";
 
 /// Whether this process may have so many files open; says so if not.
-fn may_open(files: u64) -> bool {
+pub(crate) fn may_open(files: u64) -> bool {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find(|line| line.starts_with("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());

@@ -8,6 +8,7 @@
 mod attacks;
 mod budgets;
 mod cache;
+mod children;
 mod cli;
 mod cli_check;
 mod cli_guard;

@@ -54,10 +54,11 @@ fn checks(import: &str) -> Option<&'static [&'static str]> {
         | "stream_no_delay" => &[],
         // These make less of what there is, or ask, or use what was checked when it was made.
         "net_only" | "net_exactly" | "net_except" | "net_limit" | "net_revocable" | "net_guarded"
-        | "guard_new" | "net_allows" | "net_describe" | "net_flags" | "name_describe" | "udp_dropped"
-        | "socket_wait" | "socket_address" | "poller_new" | "poller_add" | "poller_remove"
-        | "poller_wait" | "revoker_revoke" | "cap_kind" | "cap_close" | "grant_take" | "error_message"
-        | "time_now" | "report" => &[],
+        | "guard_new" | "spawner_program" | "spawner_load" | "child_grant" | "child_argument"
+        | "child_limit" | "child_start" | "child_wait" | "child_stop" | "net_allows" | "net_describe"
+        | "net_flags" | "name_describe" | "udp_dropped" | "socket_wait" | "socket_address" | "poller_new"
+        | "poller_add" | "poller_remove" | "poller_wait" | "revoker_revoke" | "cap_kind" | "cap_close"
+        | "grant_take" | "error_message" | "time_now" | "report" => &[],
         // These pass on what there is.
         "link_find" | "link_give" | "link_take" => &[],
         _ => return None,

@@ -85,7 +85,7 @@ async fn a_connect_that_waits_ends_when_the_embedder_revokes() {
     assert_eq!(guest.handle().sockets(), 0);
 }
 
-async fn full_listener() -> (
+pub(crate) async fn full_listener() -> (
     std::net::SocketAddr,
     tokio::net::TcpListener,
     Vec<tokio::task::JoinHandle<()>>,

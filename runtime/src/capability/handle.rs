@@ -264,7 +264,15 @@ impl Capability {
                 .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
             {
                 Ok(node) => {
-                    audit::derive(id, self.id(), Kind::Net, &label, None, Some(&rights.authority), None);
+                    audit::derive(
+                        id,
+                        self.id(),
+                        Kind::Net,
+                        &label,
+                        None,
+                        Some(&rights.authority),
+                        None,
+                    );
                     return Ok(Capability::new(hold.tree.clone(), node, Kind::Net, label, None));
                 }
                 // It was narrowed in between: look again.

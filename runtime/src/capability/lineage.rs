@@ -203,10 +203,6 @@ impl Tree {
 
     /// The vat that holds a capability lets it go, and the embedder's side holds it for now: it is on its way to
     /// another vat.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "handing over is built before what hands over")
-    )]
     pub(crate) fn release_to_host(&self, key: Key<Node>) {
         let mut nodes = lock(&self.nodes);
         if let Some(place) = nodes.find(key) {

@@ -35,6 +35,8 @@ pub(crate) struct Mailbox {
     /// Whether `letters` has any. Set after the letter is there, read before each host call.
     pending: AtomicBool,
     letters: Mutex<Vec<Letter>>,
+    /// Set when the vat is stopped: from then on it holds nothing. There are letters for ever after.
+    stopped: AtomicBool,
     /// Set when the vat ends: nobody reads letters any more.
     ended: AtomicBool,
     /// Nodes in any lineage that this vat made and that are still kept.
@@ -42,6 +44,8 @@ pub(crate) struct Mailbox {
     sockets: AtomicUsize,
     /// Guards that this vat brought, and their instances.
     guards: AtomicUsize,
+    /// What its children have of its limits.
+    lent: Lent,
     /// Granted while the guest runs, not yet taken.
     parcels: Mutex<Vec<(String, Capability)>>,
 }
@@ -53,10 +57,12 @@ impl Mailbox {
             vat: NEXT.fetch_add(1, Ordering::Relaxed),
             pending: AtomicBool::new(false),
             letters: Mutex::new(Vec::new()),
+            stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             capabilities: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             guards: AtomicUsize::new(0),
+            lent: Lent::default(),
             parcels: Mutex::new(Vec::new()),
         })
     }
@@ -82,8 +88,20 @@ impl Mailbox {
 
     pub(crate) fn take_letters(&self) -> Vec<Letter> {
         let mut letters = lock(&self.letters);
-        self.pending.store(false, Ordering::Release);
+        self.pending.store(self.is_stopped(), Ordering::Release);
         std::mem::take(&mut letters)
+    }
+
+    /// Stops the vat: when this returns, no host call of it starts that finds a capability.
+    pub(crate) fn stop(&self) {
+        let letters = lock(&self.letters);
+        self.stopped.store(true, Ordering::Relaxed);
+        self.pending.store(true, Ordering::Release);
+        drop(letters);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// The vat ends: what it has not read is of no use.
@@ -111,6 +129,11 @@ impl Mailbox {
         self.sockets.load(Ordering::Relaxed)
     }
 
+    /// What its children have of its limits.
+    pub(crate) fn lent(&self) -> &Lent {
+        &self.lent
+    }
+
     /// Leaves a capability for the guest to take under that name; the newest of a name wins.
     pub(crate) fn leave(&self, name: &str, capability: Capability) {
         let replaced = {
@@ -130,13 +153,41 @@ impl Mailbox {
     }
 }
 
+/// What a vat's children have of its limits, until they are gone. Only the vat's own thread lends.
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    capabilities: AtomicUsize,
+    sockets: AtomicUsize,
+}
+
+impl Lent {
+    pub(crate) fn capabilities(&self) -> usize {
+        self.capabilities.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lend(&self, capabilities: usize, sockets: usize) {
+        self.capabilities.fetch_add(capabilities, Ordering::Relaxed);
+        self.sockets.fetch_add(sockets, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_back(&self, capabilities: usize, sockets: usize) {
+        self.capabilities.fetch_sub(capabilities, Ordering::Relaxed);
+        self.sockets.fetch_sub(sockets, Ordering::Relaxed);
+    }
+}
+
 /// One of the sockets that a vat may have open; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketPermit(Arc<Mailbox>);
 
 impl SocketPermit {
-    /// Takes one, unless `limit` are taken.
+    /// Takes one, unless `limit` are taken or lent.
     pub(crate) fn take(mailbox: &Arc<Mailbox>, limit: usize) -> Option<SocketPermit> {
+        let limit = limit.saturating_sub(mailbox.lent.sockets());
         mailbox
             .sockets
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {

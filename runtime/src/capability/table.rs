@@ -17,6 +17,7 @@ use crate::audit;
 use crate::budget::Account;
 use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
+use crate::vat::{Child, Spawner};
 
 /// What a capability is a capability to.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(crate) enum Object {
     UdpSocket(Arc<UdpDoor>),
     Poller(Arc<PollSet>),
     Guard(Guard),
+    Spawner(Arc<Spawner>),
+    Child(Arc<Child>),
     /// The power to end another node of the same lineage.
     Revoker(Key<Node>),
     /// What was one of these, until its lease ended or it was moved to another vat: the error that tells.
@@ -35,10 +38,6 @@ pub(crate) enum Object {
 }
 
 /// How a capability gets from one vat to another.
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "handing over is built before what hands over")
-)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Passing {
     /// The other vat gets one that is derived from it.
@@ -59,6 +58,8 @@ impl Object {
             Object::UdpSocket(_) => Kind::UdpSocket,
             Object::Poller(_) => Kind::Poller,
             Object::Guard(_) => Kind::Guard,
+            Object::Spawner(_) => Kind::Spawner,
+            Object::Child(_) => Kind::Child,
             Object::Revoker(_) => Kind::Revoker,
             Object::Gone(kind, _) => *kind,
         }
@@ -71,25 +72,23 @@ impl Object {
             Object::TcpListener(door) => Some(door.clone()),
             Object::TcpStream(door) => Some(door.clone()),
             Object::UdpSocket(door) => Some(door.clone()),
+            Object::Child(child) => Some(child.control().clone()),
             Object::Net(_)
             | Object::Poller(_)
             | Object::Guard(_)
             | Object::Revoker(_)
+            | Object::Spawner(_)
             | Object::Gone(..) => None,
         }
     }
 
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "handing over is built before what hands over")
-    )]
     fn passing(&self) -> Passing {
         match self {
-            Object::Net(_) | Object::Guard(_) | Object::Revoker(_) => Passing::Derived,
+            Object::Net(_) | Object::Guard(_) | Object::Revoker(_) | Object::Spawner(_) => Passing::Derived,
             Object::Name(_) | Object::TcpListener(_) | Object::TcpStream(_) | Object::UdpSocket(_) => {
                 Passing::Moved
             }
-            Object::Poller(_) | Object::Gone(..) => Passing::Never,
+            Object::Poller(_) | Object::Child(_) | Object::Gone(..) => Passing::Never,
         }
     }
 }
@@ -186,6 +185,22 @@ impl Entry {
         }
     }
 
+    /// What a Spawner may start.
+    pub(crate) fn spawner(&self) -> Result<&Arc<Spawner>, ErrorCode> {
+        match &self.object {
+            Object::Spawner(spawner) => Ok(spawner),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The program of a Child.
+    pub(crate) fn child(&self) -> Result<&Arc<Child>, ErrorCode> {
+        match &self.object {
+            Object::Child(child) => Ok(child),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
     /// The lineage and target of a Revoker.
     pub(crate) fn revoker(&self) -> Result<(&Arc<Tree>, Key<Node>), ErrorCode> {
         match &self.object {
@@ -240,10 +255,6 @@ pub(crate) enum NoBirth {
 }
 
 /// Why a capability could not leave its vat.
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "handing over is built before what hands over")
-)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotHandedOver {
     /// It is not there, or was granted on terms that forbid it.
@@ -274,7 +285,8 @@ impl CapTable {
     pub(crate) fn room_for(&self, count: usize) -> Result<(), NoBirth> {
         // What has expired is in no lineage any more, and in the table for as long as its reference is held.
         let held = self.mailbox.capabilities().max(self.entries.len());
-        if held + count > self.limit {
+        // What children were given is out of reach until they are gone.
+        if held + self.mailbox.lent().capabilities() + count > self.limit {
             return Err(NoBirth::Capabilities(self.limit));
         }
         Ok(())
@@ -354,10 +366,6 @@ impl CapTable {
     /// Gives a capability out of the vat's hands, for another one to [`accept`](CapTable::accept). A socket or
     /// a Name leaves this vat, whose reference is `Closed` from now on; of anything else the other vat gets
     /// one that is derived from this.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "handing over is built before what hands over")
-    )]
     pub(crate) fn hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
         loop {
             match self.try_hand_over(key) {
@@ -368,10 +376,6 @@ impl CapTable {
         }
     }
 
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "handing over is built before what hands over")
-    )]
     fn try_hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
         let entry = self.get(key).map_err(NotHandedOver::Code)?;
         let (tree, kind, label) = (entry.tree.clone(), entry.object.kind(), entry.label.clone());
@@ -408,7 +412,15 @@ impl CapTable {
                 let (id, holder) = (birth.id, Holder::Host);
                 let made = tree.derive(parent, narrowings, self.bounds, birth, holder);
                 let node = made.map_err(|barren| NotHandedOver::Barren(self.no_birth(barren)))?;
-                audit::derive(id, parent.id(), kind, &label, Some(self.mailbox.vat()), None, target);
+                audit::derive(
+                    id,
+                    parent.id(),
+                    kind,
+                    &label,
+                    Some(self.mailbox.vat()),
+                    None,
+                    target,
+                );
                 Ok(Capability::new(tree, node, kind, label, object))
             }
         }
@@ -540,6 +552,20 @@ impl CapTable {
         true
     }
 
+    /// The programs that this vat started, and may have stopped since.
+    pub(crate) fn children(&self) -> impl Iterator<Item = &Arc<Child>> {
+        let entries = self.entries.keys().filter_map(|key| self.entries.get(key));
+        entries.filter_map(|entry| entry.child().ok())
+    }
+
+    /// Gives up all that the vat holds. What others derived from it lives on.
+    fn close_all(&mut self) {
+        let keys: Vec<_> = self.entries.keys().collect();
+        for key in keys {
+            self.close(key);
+        }
+    }
+
     /// Does what the letters say.
     pub(crate) fn read_letters(&mut self) {
         for letter in self.mailbox.take_letters() {
@@ -573,17 +599,16 @@ impl CapTable {
                 }
             }
         }
+        if self.mailbox.is_stopped() {
+            self.close_all();
+        }
     }
 }
 
 impl Drop for CapTable {
     fn drop(&mut self) {
-        // The vat ends: it gives up all that it holds. What others derived from it lives on.
         self.read_letters();
-        let keys: Vec<_> = self.entries.keys().collect();
-        for key in keys {
-            self.close(key);
-        }
+        self.close_all();
         self.mailbox.end();
     }
 }
@@ -692,6 +717,24 @@ mod tests {
                 "round {round}"
             );
         }
+    }
+
+    #[test]
+    fn a_vat_that_is_stopped_holds_nothing_and_gets_nothing() {
+        let net = Capability::net("net", "connect tcp *:*".parse().unwrap(), ambient_authority());
+        let mut table = table();
+        let key = table.accept("net", &net).unwrap();
+        table.mailbox.stop();
+        assert!(table.mailbox.has_letters());
+        table.read_letters();
+        assert_eq!(table.get(key).err(), Some(ErrorCode::Revoked));
+        assert_eq!(table.mailbox.capabilities(), 0);
+        // Nor does it keep what comes later, and it looks each time.
+        let later = table.accept("net", &net).unwrap();
+        assert!(table.mailbox.has_letters());
+        table.read_letters();
+        assert_eq!(table.get(later).err(), Some(ErrorCode::Revoked));
+        assert_eq!(net.lineage().len(), 1);
     }
 
     /// Takes its time to end.

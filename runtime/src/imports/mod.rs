@@ -10,6 +10,7 @@
 //! | `socket_*` | [`socket`] |
 //! | `poller_*` | [`poller`] |
 //! | `net_guarded`, `guard_new` | [`guard`] |
+//! | `spawner_*`, `child_*` | [`child`] |
 //! | `revoker_*`, `cap_*` | [`any`] |
 //! | `link_find` | [`link`] |
 //! | `grant_take`, `error_message`, `time_now`, `report` | [`vat`] |
@@ -25,6 +26,7 @@
 //!   other than running out of memory for references, stops the guest.
 
 mod any;
+mod child;
 mod guard;
 mod link;
 mod memory;
@@ -102,6 +104,14 @@ fn body<P: Passage>(import: &Import) -> Body {
         "poller_wait" => later!(poller::wait),
         "guard_new" => later!(guard::new),
         "revoker_revoke" => now!(any::revoke),
+        "spawner_program" => now!(child::program),
+        "spawner_load" => later!(child::load),
+        "child_grant" => now!(child::grant),
+        "child_argument" => now!(child::argument),
+        "child_limit" => now!(child::limit),
+        "child_start" => later!(child::start),
+        "child_wait" => later!(child::wait),
+        "child_stop" => later!(child::stop),
         "cap_kind" => peek!(P, any::kind),
         "cap_close" => now!(any::close),
         "link_find" => now!(link::find),

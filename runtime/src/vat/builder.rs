@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use refcap_abi::GRANT_EXPORT;
 use refcap_abi::endowment::Endowment;
+use refcap_abi::{GRANT_EXPORT, Kind};
 use thiserror::Error;
 use wasmtime::{ExternRef, Instance, PoolConcurrencyLimitError, RootScope, Rooted, Store, UpdateDeadline};
 
+use super::kin::Kin;
 use super::state::InstanceState;
 use super::stdio::World;
 use super::{Input, Output, Refusal, RunError, Vat, VatState, instances, within};
@@ -25,11 +26,12 @@ const EPOCHS: u64 = 1;
 #[derive(Debug)]
 pub struct VatBuilder {
     program: Program,
-    grants: Vec<(String, Capability)>,
-    limits: Limits,
-    world: World,
+    pub(super) grants: Vec<(String, Capability)>,
+    pub(super) limits: Limits,
+    pub(super) world: World,
     linked_worlds: Vec<(String, World)>,
     resolver: Option<Arc<dyn Resolver>>,
+    pub(super) kin: Kin,
 }
 
 /// Why a program could not be started.
@@ -56,7 +58,7 @@ pub enum StartError {
         /// What the program asks for.
         asked: Endowment,
         /// What was granted.
-        granted: refcap_abi::Kind,
+        granted: Kind,
     },
     /// A granted capability was revoked before the program started.
     #[error("what was granted as `{0}` is revoked")]
@@ -104,6 +106,7 @@ impl VatBuilder {
             world: World::default(),
             linked_worlds: Vec::new(),
             resolver: None,
+            kin: Kin::default(),
         }
     }
 
@@ -178,6 +181,12 @@ impl VatBuilder {
         self
     }
 
+    /// Sets where the vat stands among others; without this nobody started it but the embedder.
+    pub(super) fn kin(mut self, kin: Kin) -> Self {
+        self.kin = kin;
+        self
+    }
+
     /// Instantiates the program and hands it its endowments. Its entry point has not run yet.
     ///
     /// # Errors
@@ -191,11 +200,12 @@ impl VatBuilder {
             world,
             linked_worlds,
             resolver,
+            kin,
             ..
         } = self;
         let wall_time = limits.wall_time;
         let name = world.args.first().cloned();
-        let mut state = VatState::new(limits, world.build(), resolver);
+        let mut state = VatState::new(limits, world, resolver, kin);
         for link in link::all(program.links()) {
             let world = linked_worlds.iter().rfind(|(name, _)| **name == *link.name);
             let world = world.map(|(_, world)| world.clone()).unwrap_or_default();
@@ -236,25 +246,37 @@ impl VatBuilder {
         })
     }
 
+    /// Whether the program asks for a capability of that kind under that name, and was not granted it before.
+    pub(super) fn place_for(
+        &self,
+        name: &str,
+        kind: Kind,
+        before: &[(String, Capability)],
+    ) -> Result<(), StartError> {
+        let asked = self.program.endowments();
+        let Some(endowment) = asked.iter().find(|endowment| endowment.name == name) else {
+            return Err(StartError::Unknown {
+                name: name.to_owned(),
+                asked: asked.to_vec(),
+            });
+        };
+        if before.iter().any(|(other, _)| other == name) {
+            return Err(StartError::Twice(name.to_owned()));
+        }
+        if endowment.kind != kind {
+            return Err(StartError::WrongKind {
+                asked: endowment.clone(),
+                granted: kind,
+            });
+        }
+        Ok(())
+    }
+
     /// The grants in the order of the program's endowments.
-    fn match_grants(&self) -> Result<Vec<Option<Capability>>, StartError> {
+    pub(super) fn match_grants(&self) -> Result<Vec<Option<Capability>>, StartError> {
         let asked = self.program.endowments();
         for (index, (name, capability)) in self.grants.iter().enumerate() {
-            let Some(endowment) = asked.iter().find(|endowment| endowment.name == *name) else {
-                return Err(StartError::Unknown {
-                    name: name.clone(),
-                    asked: asked.to_vec(),
-                });
-            };
-            if self.grants[..index].iter().any(|(other, _)| other == name) {
-                return Err(StartError::Twice(name.clone()));
-            }
-            if endowment.kind != capability.kind() {
-                return Err(StartError::WrongKind {
-                    asked: endowment.clone(),
-                    granted: capability.kind(),
-                });
-            }
+            self.place_for(name, capability.kind(), &self.grants[..index])?;
         }
         let find = |endowment: &Endowment| {
             self.grants

@@ -1,7 +1,11 @@
 //! Vats: programs that run, each with its own store and its own references.
 
 mod builder;
+mod child;
 mod instances;
+mod kin;
+mod share;
+mod spawner;
 mod state;
 mod stdio;
 
@@ -19,12 +23,19 @@ use crate::capability::Capability;
 use crate::capability::mailbox::Mailbox;
 
 pub use builder::{StartError, VatBuilder};
+pub(crate) use child::Child;
+pub use spawner::{
+    ChildOutput, DEFAULT_CHILD_CAPABILITIES, DEFAULT_CHILD_MEMORY, DEFAULT_CHILD_SOCKETS, DEFAULT_CHILDREN,
+    SpawnerRefused, SpawnerTerms,
+};
+pub(crate) use spawner::{Seat, Spawner};
 pub(crate) use state::{Refusal, VatState};
 pub use stdio::{Captured, Input, Output};
 
 /// A program that was given its endowments and can run.
 ///
-/// Dropping a vat ends it: its connections are closed and it gives up all capabilities that it holds.
+/// Dropping a vat ends it: its connections are closed, it gives up all capabilities that it holds, and the programs
+/// that it started are stopped.
 pub struct Vat {
     store: Store<VatState>,
     instance: Instance,
@@ -73,6 +84,7 @@ pub enum RunError {
 #[derive(Debug, Clone)]
 pub struct VatHandle {
     mailbox: Arc<Mailbox>,
+    children: Arc<kin::Children>,
 }
 
 impl VatHandle {
@@ -91,6 +103,11 @@ impl VatHandle {
         self.mailbox.sockets()
     }
 
+    /// How many programs that the guest started are not gone yet.
+    pub fn children(&self) -> usize {
+        self.children.count()
+    }
+
     /// Leaves a capability for the guest to take under that name. A later one of the same name takes the
     /// place of one that was not taken yet.
     pub fn grant(&self, name: &str, capability: &Capability) {
@@ -103,20 +120,21 @@ impl Vat {
     pub fn handle(&self) -> VatHandle {
         VatHandle {
             mailbox: self.store.data().mailbox.clone(),
+            children: self.store.data().kin.children.clone(),
         }
     }
 
-    /// Runs the program from its entry point to its end.
+    /// Runs the program from its entry point to its end, and stops the programs that it started and that have not
+    /// ended by then. When this returns, those are gone.
     ///
     /// # Errors
     ///
     /// [`RunError`]. A program that returns an exit code other than 0 has not failed in this sense.
     pub async fn run(&mut self) -> Result<Exit, RunError> {
-        let name = [COMMAND_EXPORT, START_EXPORT]
-            .into_iter()
-            .find(|name| self.instance.get_func(&mut self.store, name).is_some())
-            .ok_or(RunError::NoEntryPoint)?;
-        let result = self.call(name, &[]).await?;
+        let name = self.entry_point()?;
+        let result = self.call(name, &[]).await;
+        self.end_children().await;
+        let result = result?;
         let report = self.store.data_mut().instance_mut(0).report.take();
         Ok(match result {
             Ended::Returned(code) => Exit {
@@ -127,13 +145,36 @@ impl Vat {
         })
     }
 
-    /// Calls an exported function that takes `i32`s and returns one or nothing.
+    /// The export at which the program begins.
+    fn entry_point(&mut self) -> Result<&'static str, RunError> {
+        [COMMAND_EXPORT, START_EXPORT]
+            .into_iter()
+            .find(|name| self.instance.get_func(&mut self.store, name).is_some())
+            .ok_or(RunError::NoEntryPoint)
+    }
+
+    /// Stops the programs that this one started, and waits until they are gone.
+    async fn end_children(&mut self) {
+        let state = self.store.data();
+        for child in state.table.children() {
+            child.control().stop();
+        }
+        let children = state.kin.children.clone();
+        children.gone().await;
+    }
+
+    /// Calls an exported function that takes `i32`s and returns one or nothing. Programs that the guest started
+    /// go on after the call, unless it ended the guest.
     ///
     /// # Errors
     ///
     /// [`RunError`].
     pub async fn call_export(&mut self, name: &str, arguments: &[i32]) -> Result<Option<i32>, RunError> {
-        match self.call(name, arguments).await? {
+        let result = self.call(name, arguments).await;
+        if self.ended {
+            self.end_children().await;
+        }
+        match result? {
             Ended::Returned(result) => Ok(result),
             Ended::Exited(code) => Ok(Some(code)),
         }

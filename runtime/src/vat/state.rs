@@ -9,6 +9,9 @@ use refcap_authority::{Authority, Query};
 use wasmtime::Memory;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use super::StartError;
+use super::kin::Kin;
+use super::stdio::World;
 use crate::audit;
 use crate::budget::{Account, Short};
 use crate::capability::Key;
@@ -29,6 +32,7 @@ const TURN: u32 = 64;
 pub(crate) struct VatState {
     pub(crate) table: CapTable,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) kin: Kin,
     /// What is known of the references that are in use.
     pub(crate) cells: Cells,
     pub(crate) limits: Limits,
@@ -82,8 +86,14 @@ struct LastError {
 }
 
 impl VatState {
-    pub(crate) fn new(limits: Limits, wasi: WasiP1Ctx, resolver: Option<Arc<dyn Resolver>>) -> Self {
-        let mailbox = Mailbox::new();
+    pub(super) fn new(
+        limits: Limits,
+        world: World,
+        resolver: Option<Arc<dyn Resolver>>,
+        mut kin: Kin,
+    ) -> Self {
+        let mailbox = kin.mailbox.clone();
+        kin.leave(&world, resolver.as_ref());
         let bounds = Bounds {
             depth: limits.depth,
             fan_out: limits.fan_out,
@@ -91,10 +101,11 @@ impl VatState {
         VatState {
             table: CapTable::new(mailbox.clone(), bounds, limits.capabilities),
             mailbox,
+            kin,
             cells: Cells::default(),
             meter: Meter::new(&limits),
             limits,
-            instances: vec![InstanceState::new("", wasi)],
+            instances: vec![InstanceState::new("", world.build())],
             started: Instant::now(),
             datagram: Vec::new(),
             resolver: resolver.map(OnceLock::from).unwrap_or_default(),
@@ -105,7 +116,7 @@ impl VatState {
 
     /// A state with nothing in it, for a store in which no guest runs.
     pub(crate) fn blank(limits: Limits) -> Self {
-        VatState::new(limits, super::stdio::World::default().build(), None)
+        VatState::new(limits, World::default(), None, Kin::default())
     }
 
     /// Makes room for one more instance.
@@ -141,8 +152,8 @@ impl VatState {
 
     /// Takes one of the vat's sockets, and one of the capability's budget.
     pub(crate) fn socket_permit(&self, account: Option<&Arc<Account>>) -> Result<Permit, Refusal> {
-        let vat = SocketPermit::take(&self.mailbox, self.limits.sockets)
-            .ok_or_else(|| Refusal::limit(format_args!("{} open sockets", self.limits.sockets)))?;
+        let vat =
+            SocketPermit::take(&self.mailbox, self.limits.sockets).ok_or_else(|| self.socket_limit())?;
         let share = account.map(|account| account.take_socket()).transpose()?;
         Ok(Permit::new(vat, share, account.cloned()))
     }
@@ -151,6 +162,16 @@ impl VatState {
     pub(crate) fn guard_permit(&self) -> Result<GuardPermit, Refusal> {
         GuardPermit::take(&self.mailbox, self.limits.guards)
             .ok_or_else(|| Refusal::limit(format_args!("{} guards", self.limits.guards)))
+    }
+
+    fn socket_limit(&self) -> Refusal {
+        let most = self.limits.sockets;
+        match self.mailbox.lent().sockets() {
+            0 => Refusal::limit(format_args!("{most} open sockets")),
+            lent => Refusal::limit(format_args!(
+                "{most} open sockets, of which its children have {lent},"
+            )),
+        }
     }
 
     /// Who looks names up for this vat. A resolver of its own has a cache of its own, so that no vat learns
@@ -234,7 +255,7 @@ fn is_refusal(code: ErrorCode) -> bool {
     match code {
         Denied | Revoked | Closed | NullReference | ForeignReference | WrongKind | BadPointer
         | BadArgument | NotSubset | LimitReached | TooComplex | NotFound | Exhausted | Expired
-        | NotDerivable | NotTransferable => true,
+        | NotDerivable | NotTransferable | NotStarted => true,
         TimedOut | WouldBlock | ConnectionRefused | ConnectionReset | NotConnected | AddressInUse
         | AddressNotAvailable | Unreachable | Io | NameNotResolved | MessageTooLong => false,
         _ => true,
@@ -313,6 +334,12 @@ impl From<NoBirth> for Refusal {
             NoBirth::NotTransferable => ErrorCode::NotTransferable.into(),
             NoBirth::FanOut(limit) => Refusal::limit(format_args!("{limit} capabilities derived from one")),
         }
+    }
+}
+
+impl From<StartError> for Refusal {
+    fn from(error: StartError) -> Self {
+        Refusal::new(ErrorCode::NotStarted, error)
     }
 }
 

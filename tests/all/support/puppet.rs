@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use refcap::{Capability, Limits, Program, Resolver, Runtime, StartError, Vat, VatHandle};
+use refcap::{Capability, Limits, Output, Program, Resolver, Runtime, StartError, Vat, VatHandle};
 use refcap_abi::{ErrorCode, IMPORTS, MODULE, Param, wire};
 use refcap_authority::{Query, Rules};
 use std::net::SocketAddr;
@@ -39,6 +39,13 @@ impl Puppet {
 
     pub(crate) async fn with_resolver(net: &Capability, resolver: Arc<dyn Resolver>) -> Puppet {
         let vat = program().vat().grant("net", net).resolver(resolver);
+        let vat = vat.start().await.unwrap_or_else(|error| panic!("{error}"));
+        let handle = vat.handle();
+        Puppet { vat, handle }
+    }
+
+    pub(crate) async fn with_stdout(net: &Capability, stdout: Output) -> Puppet {
+        let vat = program().vat().grant("net", net).stdout(stdout);
         let vat = vat.start().await.unwrap_or_else(|error| panic!("{error}"));
         let handle = vat.handle();
         Puppet { vat, handle }
@@ -295,6 +302,23 @@ impl Puppet {
         String::from_utf8(self.read(ANSWERS, length).await).unwrap()
     }
 
+    /// Takes what was granted since the start under a name.
+    pub(crate) async fn take(&mut self, new: i32, name: &str) -> Result<i32, ErrorCode> {
+        let [at, length] = self.argument(name.as_bytes()).await;
+        self.call("grant_take", &[new, at, length]).await
+    }
+
+    /// Calls an import that takes a text after its references.
+    pub(crate) async fn with_text(
+        &mut self,
+        import: &str,
+        slots: &[i32],
+        text: &str,
+    ) -> Result<i32, ErrorCode> {
+        let text = self.argument(text.as_bytes()).await;
+        self.call(import, &[slots, &text].concat()).await
+    }
+
     pub(crate) async fn close(&mut self, slot: i32) -> Result<i32, ErrorCode> {
         self.call("cap_close", &[slot]).await
     }
@@ -360,7 +384,7 @@ pub(crate) fn puppet_source() -> String {
     }
     wat += r#"
   (memory (export "memory") 1)
-  (table $slots 16 externref)
+  (table $slots 20 externref)
   (global $granted (mut i32) (i32.const 1))
   (func (export "refcap_grant") (param externref) (result i32)
     (table.set $slots (global.get $granted) (local.get 0))
