@@ -88,6 +88,8 @@ error_codes! {
     MessageTooLong = 27, "the datagram is too long";
     /// The program could not be started, or has not been.
     NotStarted = 28, "the program was not started";
+    /// The program that implements an object has ended, or answered what is no answer.
+    CalleeFailed = 29, "the program that implements the object has failed";
 }
 
 impl ErrorCode {

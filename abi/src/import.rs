@@ -150,6 +150,16 @@ pub const IMPORTS: &[Import] = &[
     // any kind
     import("cap_kind", &[Ref], 0),
     consuming("cap_close", &[Ref]),
+    // Object, and what goes to one and back
+    import("object_new", &[I32], 1),
+    import("object_revocable", &[Ref], 2),
+    import("object_forgotten", &[I32], 0),
+    wired("object_call", &[Ref, I32, I32, I32, I32], 0),
+    wired("object_serve", &[I32], 0),
+    import("message_attach", &[Ref], 0),
+    import("message_answer", &[I32, I32], 0),
+    import("message_read", &[I32, I32], 0),
+    import("message_take", &[I32], 1),
     // programs that this one is linked to
     import("link_find", &[I32, I32], 0),
     wired("link_give", &[Ref, I32], 0),

@@ -20,6 +20,8 @@ pub enum Kind {
     UdpSocket,
     /// A set of sockets to wait for.
     Poller,
+    /// Something that a program implements, and that others call.
+    Object,
     /// The power to start programs.
     Spawner,
     /// A program that was started through a Spawner, or is about to be.
@@ -38,6 +40,7 @@ impl Kind {
         Kind::TcpListener,
         Kind::UdpSocket,
         Kind::Poller,
+        Kind::Object,
         Kind::Spawner,
         Kind::Child,
         Kind::Guard,
@@ -53,6 +56,7 @@ impl Kind {
             Kind::TcpListener => 5,
             Kind::UdpSocket => 6,
             Kind::Poller => 7,
+            Kind::Object => 8,
             Kind::Spawner => 9,
             Kind::Child => 10,
             Kind::Guard => 11,
@@ -74,6 +78,7 @@ impl Kind {
             Kind::TcpListener => "TcpListener",
             Kind::UdpSocket => "UdpSocket",
             Kind::Poller => "Poller",
+            Kind::Object => "Object",
             Kind::Spawner => "Spawner",
             Kind::Child => "Child",
             Kind::Guard => "Guard",

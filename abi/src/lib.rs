@@ -51,6 +51,20 @@ pub const TAKE_EXPORT: &str = "refcap_take";
 /// The export that sets up a module without an entry point before anything else of it is called: `() -> ()`.
 pub const INITIALIZE_EXPORT: &str = "_initialize";
 
+/// The export that the calls to a program's objects come in by: `(object, method, length, capabilities) -> status`, all
+/// `i32`: the number that the program gave to `object_new`, the number of the method, and how many bytes and
+/// capabilities the message has. A status below zero is an error for the caller.
+pub const DISPATCH_EXPORT: &str = "refcap_dispatch";
+
+/// The most bytes of a message to an object, and of its answer.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 10;
+/// The most capabilities that go with a message, and with its answer.
+pub const MAX_MESSAGE_CAPABILITIES: usize = 16;
+/// The most calls of objects inside one another in a vat.
+pub const MAX_CALL_DEPTH: usize = 64;
+/// The most calls from other vats that wait for one vat to serve them.
+pub const MAX_WAITING_CALLS: usize = 64;
+
 /// The most programs in one vat: the one that is run, and those that are linked to it.
 pub const MAX_INSTANCES: usize = 16;
 

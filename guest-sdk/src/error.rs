@@ -124,6 +124,7 @@ fn io_kind(code: ErrorCode) -> io::ErrorKind {
         ErrorCode::AddressNotAvailable => ErrorKind::AddrNotAvailable,
         ErrorCode::Unreachable => ErrorKind::HostUnreachable,
         ErrorCode::NotFound | ErrorCode::NameNotResolved => ErrorKind::NotFound,
+        ErrorCode::CalleeFailed => ErrorKind::BrokenPipe,
         // `Io`, and what later versions of the ABI add.
         _ => ErrorKind::Other,
     }

@@ -57,6 +57,7 @@ mod guard;
 mod imports;
 mod limits;
 mod net;
+mod object;
 mod pool;
 mod program;
 mod references;

@@ -5,8 +5,17 @@ use std::path::{Path, PathBuf};
 
 use refcap::{Program, Runtime, RuntimeBuilder};
 
+use crate::support::block_on;
 use crate::support::commands::{Scratch, refcap};
-use crate::support::{block_on, puppet_source};
+
+/// A module that is compiled alone: nothing in it needs a module of the runtime's.
+const MODULE: &str = r#"(module
+  (@custom "refcap.endowments" "net Net required\n")
+  (import "refcap_v1" "cap_kind" (func $kind (param externref) (result i32)))
+  (table $slots 2 externref)
+  (func (export "refcap_grant") (param externref) (result i32)
+    (table.set $slots (i32.const 1) (local.get 0)) (i32.const 1))
+  (func (export "cap_kind") (param i32) (result i32) (call $kind (table.get $slots (local.get 0)))))"#;
 
 /// Loads a module with a cache. Returns how many modules were found, and how many compiled.
 fn load(builder: RuntimeBuilder, directory: &str, wat: &str) -> (usize, usize) {
@@ -17,7 +26,7 @@ fn load(builder: RuntimeBuilder, directory: &str, wat: &str) -> (usize, usize) {
     block_on(async {
         let mut vat = program.vat().grant("net", &net).start().await.unwrap();
         // It is the program that it should be.
-        vat.call_export("cap_kind", &[1]).await.unwrap();
+        assert_eq!(vat.call_export("cap_kind", &[1]).await.unwrap(), Some(1));
     });
     let usage = runtime.cache_use().expect("there is a cache");
     (usage.hits, usage.misses)
@@ -46,14 +55,13 @@ fn modules(directory: &str) -> Vec<PathBuf> {
 fn a_module_is_compiled_once_for_each_setting() {
     let scratch = Scratch::new("cache_once");
     let directory = scratch.path("new/cache");
-    let puppet = puppet_source();
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (0, 1));
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (1, 0));
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (1, 0));
-    let longer = puppet.replacen("(module", "(module (@custom \"more\" \"\")", 1);
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (0, 1));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (1, 0));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (1, 0));
+    let longer = MODULE.replacen("(module", "(module (@custom \"more\" \"\")", 1);
     assert_eq!(load(Runtime::builder(), &directory, &longer), (0, 1));
-    assert_eq!(load(Runtime::builder().dense(true), &directory, &puppet), (0, 1));
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (1, 0));
+    assert_eq!(load(Runtime::builder().dense(true), &directory, MODULE), (0, 1));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (1, 0));
     assert_eq!(modules(&directory).len(), 3);
     assert!(Runtime::new().unwrap().cache_use().is_none());
 }
@@ -62,8 +70,7 @@ fn a_module_is_compiled_once_for_each_setting() {
 fn what_is_damaged_or_foreign_is_compiled_again() {
     let scratch = Scratch::new("cache_damaged");
     let directory = scratch.path("cache");
-    let puppet = puppet_source();
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (0, 1));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (0, 1));
     let file = &modules(&directory)[0];
     let good = fs::read(file).unwrap();
     let flipped = |at: usize| {
@@ -78,10 +85,10 @@ fn what_is_damaged_or_foreign_is_compiled_again() {
     cases.extend((0..20).map(|part| flipped(part * good.len() / 20)));
     for (number, bytes) in cases.into_iter().enumerate() {
         fs::write(file, bytes).unwrap();
-        let usage = load(Runtime::builder(), &directory, &puppet);
+        let usage = load(Runtime::builder(), &directory, MODULE);
         assert_eq!(usage, (0, 1), "case {number}");
         assert_eq!(
-            load(Runtime::builder(), &directory, &puppet),
+            load(Runtime::builder(), &directory, MODULE),
             (1, 0),
             "case {number}"
         );
@@ -89,12 +96,12 @@ fn what_is_damaged_or_foreign_is_compiled_again() {
     // A good file that nobody sealed, beside one that has another's seal.
     let seals = Path::new(&directory).join("seals");
     fs::remove_dir_all(&seals).unwrap();
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (0, 1));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (0, 1));
     let foreign = file.with_file_name("foreign");
     fs::write(&foreign, &good).unwrap();
     // A folder where a file should be.
     fs::create_dir(file.with_file_name("folder")).unwrap();
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (1, 0));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (1, 0));
     assert_eq!(&modules(&directory), std::slice::from_ref(file));
 }
 
@@ -119,8 +126,7 @@ fn a_directory_that_everybody_can_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new("cache_public");
     let directory = scratch.path("cache");
-    let puppet = puppet_source();
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (0, 1));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (0, 1));
     let mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
     assert_eq!(
         fs::metadata(&directory).unwrap().permissions().mode() & 0o777,
@@ -130,7 +136,7 @@ fn a_directory_that_everybody_can_write_to_is_refused() {
     let why = refusal(&directory);
     assert!(why.contains("everybody can write to it"), "{why}");
     mode(0o755);
-    assert_eq!(load(Runtime::builder(), &directory, &puppet), (1, 0));
+    assert_eq!(load(Runtime::builder(), &directory, MODULE), (1, 0));
 }
 
 #[test]

@@ -19,6 +19,7 @@ struct Slots {
     guard: i32,
     spawner: i32,
     child: i32,
+    object: i32,
     closed: i32,
     revoked: i32,
     _server: Silent,
@@ -64,6 +65,7 @@ async fn prepare() -> (Puppet, Slots) {
         .with_text("spawner_program", &[16, 15], "quick")
         .await
         .unwrap();
+    guest.call("object_new", &[17, 1]).await.unwrap();
     let slots = Slots {
         name: 8,
         listener: 9,
@@ -72,6 +74,7 @@ async fn prepare() -> (Puppet, Slots) {
         guard: 14,
         spawner: 15,
         child: 16,
+        object: 17,
         net: 3,
         stream: 2,
         revoker: 4,
@@ -85,7 +88,7 @@ async fn prepare() -> (Puppet, Slots) {
 /// The slot of the kind that an import needs.
 fn right_slot(import: &Import, slots: &Slots) -> i32 {
     match import.name.split_once('_').unwrap().0 {
-        "net" | "cap" => slots.net,
+        "net" | "cap" | "message" => slots.net,
         "stream" | "socket" => slots.stream,
         "name" => slots.name,
         "listener" => slots.listener,
@@ -95,6 +98,7 @@ fn right_slot(import: &Import, slots: &Slots) -> i32 {
         "revoker" => slots.revoker,
         "spawner" => slots.spawner,
         "child" => slots.child,
+        "object" => slots.object,
         other => panic!("a new family of imports: {other}"),
     }
 }
@@ -151,13 +155,14 @@ async fn every_function_refuses_null_closed_and_revoked_references() {
 async fn every_function_refuses_references_of_another_kind() {
     let (mut guest, slots) = prepare().await;
     for import in with_references() {
-        if import.name.starts_with("cap_") {
+        // These take any.
+        if import.name.starts_with("cap_") || import.name == "message_attach" {
             continue;
         }
         let right = right_slot(import, &slots);
         let sockets = [slots.stream, slots.listener, slots.udp];
         let others = [slots.net, slots.revoker, slots.name, slots.poller, slots.guard];
-        let programs = [slots.spawner, slots.child];
+        let programs = [slots.spawner, slots.child, slots.object];
         for wrong in others.into_iter().chain(programs).chain(sockets) {
             if wrong == right || (import.name.starts_with("socket_") && sockets.contains(&wrong)) {
                 continue;
@@ -237,6 +242,8 @@ fn takes_memory(import: &Import) -> bool {
             | "poller_add"
             | "poller_remove"
             | "child_limit"
+            // These are called with a place, a time, or an object that answers.
+            | "object_call"
     )
 }
 
@@ -347,7 +354,7 @@ async fn class_35_random_calls_never_panic_and_never_trap() {
             });
         }
         // What sleeps must not sleep long.
-        if import.suspends
+        if (import.suspends || import.wired)
             && import.ints_in() > 0
             && let Some(timeout) = call.last_mut()
         {

@@ -145,7 +145,7 @@ async fn memory_and_tables_stop_growing_at_their_limits() {
     let mut guest = Puppet::with_limits(&net(RULES), limits).await;
     assert_eq!(guest.raw("grow_memory", &[1]).await, 1);
     assert_eq!(guest.raw("grow_memory", &[1000]).await, -1);
-    assert_eq!(guest.raw("grow_table", &[80]).await, 16);
+    assert_eq!(guest.raw("grow_table", &[76]).await, 24);
     assert_eq!(guest.raw("grow_table", &[80]).await, -1);
     guest.describe(1).await.unwrap();
 }

@@ -30,6 +30,7 @@ mod listen;
 mod matrix;
 mod names;
 mod netns;
+mod objects;
 mod polling;
 mod pool;
 mod resolver;

@@ -12,6 +12,7 @@ use super::id::Key;
 use super::lineage::Ended;
 use super::rights::Rights;
 use super::table::Entry;
+use crate::object::Calls;
 
 /// Something that happened to one of the vat's capabilities.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct Mailbox {
     lent: Lent,
     /// Granted while the guest runs, not yet taken.
     parcels: Mutex<Vec<(String, Capability)>>,
+    /// Calls of its objects from other vats.
+    calls: Calls,
 }
 
 impl Mailbox {
@@ -64,6 +67,7 @@ impl Mailbox {
             guards: AtomicUsize::new(0),
             lent: Lent::default(),
             parcels: Mutex::new(Vec::new()),
+            calls: Calls::default(),
         })
     }
 
@@ -107,10 +111,16 @@ impl Mailbox {
     /// The vat ends: what it has not read is of no use.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+        self.calls.close();
         drop(self.take_letters());
         let parcels = std::mem::take(&mut *lock(&self.parcels));
         // Dropped without the lock, for a capability's end may post letters.
         drop(parcels);
+    }
+
+    /// Calls of its objects from other vats.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     pub(crate) fn count_capability(&self) {

@@ -17,6 +17,7 @@ use crate::audit;
 use crate::budget::Account;
 use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
+use crate::object::Line;
 use crate::vat::{Child, Spawner};
 
 /// What a capability is a capability to.
@@ -29,6 +30,8 @@ pub(crate) enum Object {
     UdpSocket(Arc<UdpDoor>),
     Poller(Arc<PollSet>),
     Guard(Guard),
+    /// Something that a program implements.
+    Object(Arc<Line>),
     Spawner(Arc<Spawner>),
     Child(Arc<Child>),
     /// The power to end another node of the same lineage.
@@ -58,6 +61,7 @@ impl Object {
             Object::UdpSocket(_) => Kind::UdpSocket,
             Object::Poller(_) => Kind::Poller,
             Object::Guard(_) => Kind::Guard,
+            Object::Object(_) => Kind::Object,
             Object::Spawner(_) => Kind::Spawner,
             Object::Child(_) => Kind::Child,
             Object::Revoker(_) => Kind::Revoker,
@@ -73,6 +77,7 @@ impl Object {
             Object::TcpStream(door) => Some(door.clone()),
             Object::UdpSocket(door) => Some(door.clone()),
             Object::Child(child) => Some(child.control().clone()),
+            Object::Object(line) => Some(line.clone()),
             Object::Net(_)
             | Object::Poller(_)
             | Object::Guard(_)
@@ -82,9 +87,21 @@ impl Object {
         }
     }
 
+    /// The same for one more holder, who can lose it alone.
+    fn for_another(self) -> Object {
+        match self {
+            Object::Object(line) => Object::Object(Line::to(line.implementer().clone())),
+            other => other,
+        }
+    }
+
     fn passing(&self) -> Passing {
         match self {
-            Object::Net(_) | Object::Guard(_) | Object::Revoker(_) | Object::Spawner(_) => Passing::Derived,
+            Object::Net(_)
+            | Object::Guard(_)
+            | Object::Revoker(_)
+            | Object::Object(_)
+            | Object::Spawner(_) => Passing::Derived,
             Object::Name(_) | Object::TcpListener(_) | Object::TcpStream(_) | Object::UdpSocket(_) => {
                 Passing::Moved
             }
@@ -181,6 +198,14 @@ impl Entry {
     pub(crate) fn guard(&self) -> Result<&Guard, ErrorCode> {
         match &self.object {
             Object::Guard(guard) => Ok(guard),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The way to the program that implements an Object.
+    pub(crate) fn line(&self) -> Result<&Arc<Line>, ErrorCode> {
+        match &self.object {
+            Object::Object(line) => Ok(line),
             _ => Err(ErrorCode::WrongKind),
         }
     }
@@ -479,6 +504,7 @@ impl CapTable {
         lease: Option<Instant>,
     ) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
+        let object = object.for_another();
         let (id, kind) = (CapId::next(), object.kind());
         let account = rights.as_ref().and_then(|rights| rights.account.clone());
         let (above, narrowings) = (parent.node, parent.narrowings);

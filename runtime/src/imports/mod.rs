@@ -12,6 +12,7 @@
 //! | `net_guarded`, `guard_new` | [`guard`] |
 //! | `spawner_*`, `child_*` | [`child`] |
 //! | `revoker_*`, `cap_*` | [`any`] |
+//! | `object_*`, `message_*` | [`object`] |
 //! | `link_find` | [`link`] |
 //! | `grant_take`, `error_message`, `time_now`, `report` | [`vat`] |
 //!
@@ -32,6 +33,7 @@ mod link;
 mod memory;
 mod name;
 mod net;
+mod object;
 mod open;
 mod poller;
 mod socket;
@@ -45,6 +47,7 @@ use wasmtime::Linker;
 use crate::references::{
     Body, Compared, Fast, Ordinary, Passage, References, Site, define_all, later, now, peek,
 };
+use crate::switchboard;
 use crate::vat::VatState;
 
 /// Registers all host functions for one of a vat's instances.
@@ -57,11 +60,33 @@ pub(crate) fn add_to_linker(
         module: MODULE,
         instance,
     };
-    let provided = || IMPORTS.iter().filter(|import| !import.wired);
     match references {
-        References::Fast => define_all::<Fast>(linker, site, provided(), body::<Fast>),
-        References::Ordinary => define_all::<Ordinary>(linker, site, provided(), body::<Ordinary>),
-        References::Compared => define_all::<Compared>(linker, site, provided(), body::<Compared>),
+        References::Fast => define::<Fast>(linker, site),
+        References::Ordinary => define::<Ordinary>(linker, site),
+        References::Compared => define::<Compared>(linker, site),
+    }
+}
+
+fn define<P: Passage>(linker: &mut Linker<VatState>, site: Site) -> wasmtime::Result<()> {
+    let provided = IMPORTS.iter().filter(|import| !import.wired);
+    define_all::<P>(linker, site, provided, body::<P>)?;
+    let switchboard = Site {
+        module: switchboard::MODULE,
+        ..site
+    };
+    define_all::<P>(linker, switchboard, object::HELPERS, helper)
+}
+
+/// The body of what only the switchboard can import.
+fn helper(import: &Import) -> Body {
+    match import.name {
+        "enter" => now!(object::enter),
+        "leave" => now!(object::leave),
+        "remote" => later!(object::remote),
+        "next" => later!(object::next),
+        "done" => now!(object::done),
+        // As for the imports of guests.
+        name => unreachable!("the switchboard's import `{name}` has no body"),
     }
 }
 
@@ -114,6 +139,13 @@ fn body<P: Passage>(import: &Import) -> Body {
         "child_stop" => later!(child::stop),
         "cap_kind" => peek!(P, any::kind),
         "cap_close" => now!(any::close),
+        "object_new" => now!(object::new),
+        "object_revocable" => now!(object::revocable),
+        "object_forgotten" => now!(object::forgotten),
+        "message_attach" => now!(object::attach),
+        "message_answer" => now!(object::answer),
+        "message_read" => now!(object::read),
+        "message_take" => now!(object::take),
         "link_find" => now!(link::find),
         "grant_take" => now!(vat::grant_take),
         "error_message" => now!(vat::error_message),
@@ -132,6 +164,10 @@ mod tests {
     fn every_import_has_a_body_of_its_kind() {
         for import in IMPORTS.iter().filter(|import| !import.wired) {
             let suspends = matches!(body::<Fast>(import), Body::Later(_));
+            assert_eq!(suspends, import.suspends, "{}", import.name);
+        }
+        for import in object::HELPERS {
+            let suspends = matches!(helper(import), Body::Later(_));
             assert_eq!(suspends, import.suspends, "{}", import.name);
         }
     }

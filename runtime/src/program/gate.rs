@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use refcap_abi::endowment::{self, Endowment, EndowmentError};
 use refcap_abi::{
-    COMMAND_EXPORT, ENDOWMENT_SECTION, GRANT_EXPORT, INITIALIZE_EXPORT, Import, MODULE, Param, START_EXPORT,
-    TAKE_EXPORT,
+    COMMAND_EXPORT, DISPATCH_EXPORT, ENDOWMENT_SECTION, GRANT_EXPORT, INITIALIZE_EXPORT, Import, MODULE,
+    Param, START_EXPORT, TAKE_EXPORT,
 };
 use thiserror::Error;
 use wasmparser::{
@@ -520,6 +520,12 @@ const CALLED: &[(&str, &[ValType], &[ValType], &str)] = &[
     (START_EXPORT, &[], &[ValType::I32], "() -> (i32)"),
     (TAKE_EXPORT, &[], &[ValType::EXTERNREF], "() -> (externref)"),
     (INITIALIZE_EXPORT, &[], &[], "() -> ()"),
+    (
+        DISPATCH_EXPORT,
+        &[ValType::I32; 4],
+        &[ValType::I32],
+        "(i32, i32, i32, i32) -> (i32)",
+    ),
 ];
 
 /// Whether an export is for the host, or for the switchboard, and not for other programs.

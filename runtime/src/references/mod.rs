@@ -41,7 +41,7 @@ const MAX_REFS: usize = 2;
 /// The most numbers that one import takes.
 const MAX_INTS: usize = 5;
 /// The most numbers that one returns beside its status.
-const MAX_EXTRA: usize = 3;
+const MAX_EXTRA: usize = 4;
 
 /// Where host functions are registered: the module that they are imported from, and the instance that imports
 /// them. So it is the host, and never the guest, that says who calls.
@@ -283,6 +283,13 @@ impl<'a> Call<'a> {
     /// Number argument `index`, counted without the references.
     pub(crate) fn int(&self, index: usize) -> i32 {
         self.ints.get(index).copied().unwrap_or_default()
+    }
+
+    /// Sets number `index` of those that are returned beside the status.
+    pub(crate) fn set_extra(&mut self, index: usize, number: i32) {
+        if let Some(place) = self.extra.get_mut(index) {
+            *place = number;
+        }
     }
 
     /// Which of the vat's instances calls.

@@ -21,11 +21,33 @@
 //! - **Returns** the reference that the other program has put out (its `refcap_take`). `NullReference` when there
 //!   is none, `NotFound` as above.
 //! - **Traps** as above.
+//!
+//! `object_call(object, method, pointer, length, timeout_ms) -> status`:
+//!
+//! - **Needs** an Object; the number of a method, which means what the two programs agree on; the bytes of the message;
+//!   a time in milliseconds (0 for 30 s), which counts for an object of another vat.
+//! - **Checks** the length; how many calls are inside one another; for another vat, how many wait for it.
+//! - **Returns** what the implementer returns: a number that is not negative, or an error. The answer's bytes are
+//!   there for `message_read`, its capabilities for `message_take`. What was attached (`message_attach`) goes with
+//!   the message, also where the call fails. `CalleeFailed` when the program has ended, has no `refcap_dispatch`, or
+//!   returns what is no error; `TimedOut`, `LimitReached`; `Revoked` when the object is revoked while it waits.
+//! - **Traps** never by itself; when the implementer is in the same vat and traps, the vat ends.
+//!
+//! `object_serve(timeout_ms) -> status`:
+//!
+//! - **Needs** a time in milliseconds, 0 for no end.
+//! - **Checks** how many calls are inside one another.
+//! - **Returns** 0 when it has answered one call from another vat, to an object of any program of this vat.
+//!   `TimedOut`, `LimitReached`.
+//! - **Traps** as above.
 
-use refcap_abi::{GRANT_EXPORT, TAKE_EXPORT};
+use refcap_abi::{DISPATCH_EXPORT, GRANT_EXPORT, TAKE_EXPORT};
 use wasmtime::{AsContextMut, Engine, Instance, Module, Ref, Store};
 
 use crate::vat::VatState;
+
+/// The module from which the switchboard, and no guest, imports what it asks the host.
+pub(crate) const MODULE: &str = "refcap_switchboard";
 
 /// The module, compiled.
 pub(crate) fn compile(engine: &Engine) -> wasmtime::Result<Module> {
@@ -35,20 +57,40 @@ pub(crate) fn compile(engine: &Engine) -> wasmtime::Result<Module> {
 }
 
 /// Connects a program's switchboard to the programs that it is linked to, in the order of their numbers.
-pub(crate) fn connect(
+pub(crate) fn connect_links(
     store: &mut Store<VatState>,
     board: Instance,
     links: &[Instance],
 ) -> wasmtime::Result<()> {
     for (table, export) in [("grants", GRANT_EXPORT), ("takes", TAKE_EXPORT)] {
-        let table = board
-            .get_table(store.as_context_mut(), table)
-            .ok_or_else(|| wasmtime::Error::msg("the switchboard lacks a table"))?;
-        for (number, link) in (0..).zip(links) {
-            // The load gate has seen that an export of this name has the right type.
-            if let Some(function) = link.get_func(store.as_context_mut(), export) {
-                table.set(store.as_context_mut(), number, Ref::Func(Some(function)))?;
-            }
+        fill(store, board, table, export, (0..).zip(links))?;
+    }
+    Ok(())
+}
+
+/// Connects a program's switchboard to all programs of the vat, each with its number there.
+pub(crate) fn connect_all<'a>(
+    store: &mut Store<VatState>,
+    board: Instance,
+    programs: impl Iterator<Item = (u64, &'a Instance)>,
+) -> wasmtime::Result<()> {
+    fill(store, board, "dispatches", DISPATCH_EXPORT, programs)
+}
+
+fn fill<'a>(
+    store: &mut Store<VatState>,
+    board: Instance,
+    table: &str,
+    export: &str,
+    programs: impl Iterator<Item = (u64, &'a Instance)>,
+) -> wasmtime::Result<()> {
+    let table = board
+        .get_table(store.as_context_mut(), table)
+        .ok_or_else(|| wasmtime::Error::msg("the switchboard lacks a table"))?;
+    for (number, program) in programs {
+        // The load gate has seen that an export of this name has the right type.
+        if let Some(function) = program.get_func(store.as_context_mut(), export) {
+            table.set(store.as_context_mut(), number, Ref::Func(Some(function)))?;
         }
     }
     Ok(())

@@ -6,6 +6,17 @@
 (module
   (type $grant (func (param externref) (result i32)))
   (type $take (func (result externref)))
+  (type $dispatch (func (param i32 i32 i32 i32) (result i32)))
+
+  (import "refcap_switchboard" "enter"
+    (func $enter (param externref i32 i32 i32) (result i32 i32 i32 i32)))
+  (import "refcap_switchboard" "leave" (func $leave (param i32) (result i32)))
+  (import "refcap_switchboard" "remote" (func $remote (param i32 i32) (result i32)))
+  (import "refcap_switchboard" "next" (func $next (param i32) (result i32 i32 i32 i32 i32)))
+  (import "refcap_switchboard" "done" (func $done (param i32) (result i32)))
+
+  ;; What answers calls, by the number of the program in its vat.
+  (table $dispatches (export "dispatches") 16 funcref)
   (table $grants (export "grants") 16 funcref)
   (table $takes (export "takes") 16 funcref)
 
@@ -35,4 +46,41 @@
       (then (return (ref.null extern) (i32.const -4)))) ;; NullReference
     (local.get $reference)
     (i32.const 0))
+
+  ;; Calls what answers for a program of this vat; `CalleeFailed` where it has nothing that does.
+  (func $dispatch_to (param $program i32) (param $object i32) (param $method i32) (param $length i32)
+      (param $capabilities i32) (result i32)
+    (if (i32.ge_u (local.get $program) (table.size $dispatches)) (then (return (i32.const -29))))
+    (if (ref.is_null (table.get $dispatches (local.get $program))) (then (return (i32.const -29))))
+    (call_indirect $dispatches (type $dispatch)
+      (local.get $object) (local.get $method) (local.get $length) (local.get $capabilities)
+      (local.get $program)))
+
+  (func (export "object_call") (param $object externref) (param $method i32) (param $pointer i32)
+      (param $length i32) (param $timeout i32) (result i32)
+    (local $number i32) (local $capabilities i32) (local $program i32)
+    (call $enter (local.get $object) (local.get $method) (local.get $pointer) (local.get $length))
+    (local.set $program)
+    (local.set $capabilities)
+    (local.set $length)
+    (local.set $number)
+    (if (i32.eq (local.get $program) (i32.const -1000)) ;; in another vat
+      (then (return (call $remote (local.get $method) (local.get $timeout)))))
+    (if (i32.lt_s (local.get $program) (i32.const 0)) (then (return (local.get $program))))
+    (call $leave
+      (call $dispatch_to (local.get $program) (local.get $number) (local.get $method) (local.get $length)
+        (local.get $capabilities))))
+
+  (func (export "object_serve") (param $timeout i32) (result i32)
+    (local $number i32) (local $method i32) (local $length i32) (local $capabilities i32) (local $program i32)
+    (call $next (local.get $timeout))
+    (local.set $program)
+    (local.set $capabilities)
+    (local.set $length)
+    (local.set $method)
+    (local.set $number)
+    (if (i32.lt_s (local.get $program) (i32.const 0)) (then (return (local.get $program))))
+    (call $done
+      (call $dispatch_to (local.get $program) (local.get $number) (local.get $method) (local.get $length)
+        (local.get $capabilities))))
 )

@@ -15,11 +15,18 @@ pub(super) async fn instantiate(
     program: &Program,
 ) -> wasmtime::Result<Instance> {
     let mut made: Vec<(Program, Instance)> = Vec::new();
+    let mut boards = Vec::new();
     for (number, link) in (1..).zip(all(program.links())) {
-        let instance = one(store, &link.program, number, &made).await?;
+        let instance = one(store, &link.program, number, &made, &mut boards).await?;
         made.push((link.program.clone(), instance));
     }
-    one(store, program, 0, &made).await
+    let main = one(store, program, 0, &made, &mut boards).await?;
+    // Only now are all there that could be called.
+    for board in boards {
+        let linked = made.iter().map(|(_, instance)| instance);
+        switchboard::connect_all(store, board, (0..).zip([&main].into_iter().chain(linked)))?;
+    }
+    Ok(main)
 }
 
 /// Instantiates one program, whose links are there.
@@ -28,11 +35,12 @@ async fn one(
     program: &Program,
     number: u8,
     made: &[(Program, Instance)],
+    boards: &mut Vec<Instance>,
 ) -> wasmtime::Result<Instance> {
     let instance = match program.linked() {
         Some(linked) if number == 0 => linked.instantiate_async(&mut *store).await?,
         _ => {
-            let imports = imports(store, program, number, made).await?;
+            let imports = imports(store, program, number, made, boards).await?;
             Instance::new_async(&mut *store, program.module(), &imports).await?
         }
     };
@@ -52,6 +60,7 @@ async fn imports(
     program: &Program,
     number: u8,
     made: &[(Program, Instance)],
+    boards: &mut Vec<Instance>,
 ) -> wasmtime::Result<Vec<Extern>> {
     let links: Vec<(&str, Instance)> = program
         .links()
@@ -62,16 +71,24 @@ async fn imports(
         })
         .collect();
     let runtime = program.runtime();
+    let linker = runtime.linker(number)?;
     let board = match program.is_wired() {
         false => None,
         true => {
-            let board = Instance::new_async(&mut *store, runtime.switchboard()?, &[]).await?;
+            let module = runtime.switchboard()?;
+            let asked = module
+                .imports()
+                .map(|import| linker.get_by_import(&mut *store, &import));
+            let asked: Option<Vec<_>> = asked.collect();
+            let asked =
+                asked.ok_or_else(|| wasmtime::Error::msg("the host lacks what the switchboard asks"))?;
+            let board = Instance::new_async(&mut *store, module, &asked).await?;
             let instances: Vec<_> = links.iter().map(|(_, instance)| *instance).collect();
-            switchboard::connect(store, board, &instances)?;
+            switchboard::connect_links(store, board, &instances)?;
+            boards.push(board);
             Some(board)
         }
     };
-    let linker = runtime.linker(number)?;
     let mut imports = Vec::new();
     for import in program.module().imports() {
         let from = match import.module() {

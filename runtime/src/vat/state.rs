@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use refcap_abi::{ErrorCode, Import};
 use refcap_authority::{Authority, Query};
+use tokio::sync::oneshot;
 use wasmtime::Memory;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -20,6 +21,7 @@ use crate::capability::mailbox::{GuardPermit, Mailbox, SocketPermit};
 use crate::capability::table::{CapTable, Entry, NoBirth, NotHandedOver};
 use crate::limits::{Limits, Meter};
 use crate::net::Permit;
+use crate::object::{Frame, Line, Message, Outgoing, Reply};
 use crate::references::Cells;
 use crate::resolver::{Resolver, SystemResolver};
 
@@ -46,6 +48,9 @@ pub(crate) struct VatState {
     /// Made when a name is looked up first, unless the embedder gave one.
     resolver: OnceLock<Arc<dyn Resolver>>,
     moves: u32,
+    /// The calls of objects that are being answered, the innermost last, and whom those of other vats are for.
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) answers: Vec<oneshot::Sender<Reply>>,
     /// Whether a program runs here, and the audit log was told.
     is_announced: bool,
 }
@@ -62,6 +67,12 @@ pub(crate) struct InstanceState {
     pub(crate) report: Option<String>,
     /// The names of the programs that it is linked to, in the order of their numbers.
     pub(crate) links: Vec<Arc<str>>,
+    /// What came to it last: a call that it answers, or the answer to one that it made.
+    pub(crate) received: Message,
+    /// What it is about to send.
+    pub(crate) outgoing: Outgoing,
+    /// A call to another vat that is about to be sent.
+    pub(crate) calling: Option<(Arc<Line>, Message)>,
     last_error: Option<LastError>,
 }
 
@@ -73,6 +84,9 @@ impl InstanceState {
             wasi,
             report: None,
             links: Vec::new(),
+            received: Message::default(),
+            outgoing: Outgoing::default(),
+            calling: None,
             last_error: None,
         }
     }
@@ -110,6 +124,8 @@ impl VatState {
             datagram: Vec::new(),
             resolver: resolver.map(OnceLock::from).unwrap_or_default(),
             moves: 0,
+            frames: Vec::new(),
+            answers: Vec::new(),
             is_announced: false,
         }
     }
@@ -257,7 +273,7 @@ fn is_refusal(code: ErrorCode) -> bool {
         | BadArgument | NotSubset | LimitReached | TooComplex | NotFound | Exhausted | Expired
         | NotDerivable | NotTransferable | NotStarted => true,
         TimedOut | WouldBlock | ConnectionRefused | ConnectionReset | NotConnected | AddressInUse
-        | AddressNotAvailable | Unreachable | Io | NameNotResolved | MessageTooLong => false,
+        | AddressNotAvailable | Unreachable | Io | NameNotResolved | MessageTooLong | CalleeFailed => false,
         _ => true,
     }
 }

@@ -38,7 +38,7 @@ async fn a_child_runs_and_its_end_is_told() {
     );
 
     guest.prepare(CHILD, "spin").await.unwrap();
-    guest.limit_child(CHILD, LIMIT_TIME, 50).await.unwrap();
+    guest.limit_child(CHILD, LIMIT_TIME, 1_000).await.unwrap();
     guest.start_child(CHILD).await.unwrap();
     assert_eq!(guest.wait_for(CHILD, NO_WAIT).await, Err(ErrorCode::TimedOut));
     assert_eq!(guest.wait_for(CHILD, 1).await, Err(ErrorCode::TimedOut));

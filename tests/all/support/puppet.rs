@@ -384,7 +384,7 @@ pub(crate) fn puppet_source() -> String {
     }
     wat += r#"
   (memory (export "memory") 1)
-  (table $slots 20 externref)
+  (table $slots 24 externref)
   (global $granted (mut i32) (i32.const 1))
   (func (export "refcap_grant") (param externref) (result i32)
     (table.set $slots (global.get $granted) (local.get 0))

@@ -1,0 +1,379 @@
+//! Objects: capabilities that guests implement. Calling one and serving calls is wired by the
+//! [`switchboard`](crate::switchboard), which asks here who is called.
+
+use std::time::Duration;
+
+use refcap_abi::{
+    ErrorCode, Import, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES, MAX_WAITING_CALLS, Param,
+};
+use tokio::sync::oneshot;
+
+use super::memory::{Span, copy_in};
+use super::open::make_room;
+use crate::capability::table::{NoBirth, Object};
+use crate::object::{self, Frame, Full, Implementer, Line, Message};
+use crate::references::{Call, Outcome, Reply};
+use crate::vat::Refusal;
+
+/// `object_new(number) -> (object, status)`: make a capability that this program implements.
+///
+/// - **Needs** a number, which is handed back with each call.
+/// - **Checks** the vat's limit on capabilities.
+/// - **Returns** an Object. A call to it is a call of this program's export `refcap_dispatch`, at once when it comes
+///   from the same vat, else when this program serves (`object_serve`). `LimitReached`.
+/// - **Traps** never.
+pub(super) fn new(call: &mut Call<'_>) -> Reply {
+    make_room(call, 1)?;
+    let instance = u8::try_from(call.instance()).unwrap_or(u8::MAX);
+    let implementer = Implementer::new(&call.state().mailbox, instance, call.int(0));
+    let object = Object::Object(Line::to(implementer));
+    let made = call.state_mut().table.plant("object", object);
+    Ok(Outcome::One(made.map_err(Refusal::from)?))
+}
+
+/// `object_revocable(object) -> (object, revoker, status)`: derive an object that can be taken back.
+///
+/// - **Needs** an Object.
+/// - **Checks** the vat's limits.
+/// - **Returns** an Object that is implemented by the same program, and a Revoker that ends it and all that comes
+///   from it. `LimitReached`.
+/// - **Traps** never.
+pub(super) fn revocable(call: &mut Call<'_>) -> Reply {
+    let parent = call.key(0)?;
+    call.state().table.get(parent)?.line()?;
+    make_room(call, 2)?;
+    let (object, revoker) = call
+        .state_mut()
+        .table
+        .derive_revocable(parent)
+        .map_err(Refusal::from)?;
+    Ok(Outcome::Two(object, revoker))
+}
+
+/// `object_forgotten(pointer) -> status`: which object does nobody hold any more?
+///
+/// - **Needs** four bytes.
+/// - **Checks** nothing more.
+/// - **Returns** 0, and in the four bytes, little-endian, the number of an object of this program that nobody holds any more, in
+///   this vat or another, each once: what the program keeps for it can go. `NotFound` when there is none.
+/// - **Traps** never.
+pub(super) fn forgotten(call: &mut Call<'_>) -> Reply {
+    let span = Span::new(call, call.int(0), 4)?;
+    let instance = u8::try_from(call.instance()).unwrap_or(u8::MAX);
+    let number = call.state().mailbox.calls().take_forgotten(instance);
+    let number = number.ok_or(ErrorCode::NotFound)?;
+    span.answer(call, &number.to_le_bytes());
+    Ok(Outcome::Done(0))
+}
+
+/// `message_attach(capability) -> status`: send a capability along with the next call, or with the answer.
+///
+/// - **Needs** a capability of any kind but a Poller.
+/// - **Checks** that it may be handed on; that a message has no more than `MAX_MESSAGE_CAPABILITIES`.
+/// - **Returns** its place in the message, from 0. Of a socket or a Name it is the capability itself that goes, and
+///   this reference is `Closed` from now on; of anything else, one that is derived from it. `NotTransferable`,
+///   `LimitReached`.
+/// - **Traps** never.
+pub(super) fn attach(call: &mut Call<'_>) -> Reply {
+    let key = call.key(0)?;
+    call.state().table.get(key)?;
+    let instance = call.instance();
+    let place = call.state().instance(instance).outgoing.capabilities.len();
+    if place >= MAX_MESSAGE_CAPABILITIES {
+        return Err(Refusal::limit(format_args!(
+            "{MAX_MESSAGE_CAPABILITIES} capabilities in a message"
+        ))
+        .into());
+    }
+    let capability = call.state_mut().table.hand_over(key).map_err(Refusal::from)?;
+    let outgoing = &mut call.state_mut().instance_mut(instance).outgoing;
+    outgoing.capabilities.push(capability);
+    Ok(Outcome::Done(i32::try_from(place).unwrap_or(i32::MAX)))
+}
+
+/// `message_answer(pointer, length) -> status`: say what the answer is, in the middle of a call.
+///
+/// - **Needs** bytes.
+/// - **Checks** their number; that there is a call to answer.
+/// - **Returns** 0. The answer goes with the return of `refcap_dispatch`, and with it what was attached.
+///   `LimitReached`, `BadArgument` when there is no call.
+/// - **Traps** never.
+pub(super) fn answer(call: &mut Call<'_>) -> Reply {
+    let bytes = copy_in(call, call.int(0), call.int(1), MAX_MESSAGE_BYTES, "the answer")?;
+    let instance = call.instance();
+    let is_called = |frame: &Frame| usize::from(frame.callee) == instance;
+    if !call.state().frames.last().is_some_and(is_called) {
+        return Err(Refusal::new(ErrorCode::BadArgument, "there is no call to answer").into());
+    }
+    call.state_mut().instance_mut(instance).outgoing.bytes = bytes;
+    Ok(Outcome::Done(0))
+}
+
+/// `message_read(buffer, length) -> status`: the bytes of what was received.
+///
+/// - **Needs** a buffer.
+/// - **Checks** nothing more.
+/// - **Returns** how many bytes the message has, and their beginning in the buffer. In the middle of a call that is
+///   the call; after one that this program has made, the answer.
+/// - **Traps** never.
+pub(super) fn read(call: &mut Call<'_>) -> Reply {
+    let span = Span::new(call, call.int(0), call.int(1))?;
+    let instance = call.instance();
+    let (bytes, state) = span.bytes_and_state(call);
+    let message = &state.instance(instance).received.bytes;
+    let fits = message.len().min(bytes.len());
+    bytes[..fits].copy_from_slice(&message[..fits]);
+    Ok(Outcome::Done(i32::try_from(message.len()).unwrap_or(i32::MAX)))
+}
+
+/// `message_take(place) -> (capability, status)`: a capability of what was received.
+///
+/// - **Needs** its place in the message, from 0.
+/// - **Checks** the vat's limits.
+/// - **Returns** the capability, once. `NotFound` when there is none at that place, or it was taken; `Revoked` when
+///   it was revoked on its way; `NotTransferable`, `LimitReached`.
+/// - **Traps** never.
+pub(super) fn take(call: &mut Call<'_>) -> Reply {
+    make_room(call, 1)?;
+    let (instance, place) = (call.instance(), call.int(0));
+    let received = &mut call.state_mut().instance_mut(instance).received;
+    let slot = usize::try_from(place)
+        .ok()
+        .and_then(|place| received.capabilities.get_mut(place));
+    let Some(capability) = slot.and_then(Option::take) else {
+        let why = format!("the message has no capability at place {place}, or it was taken");
+        return Err(Refusal::new(ErrorCode::NotFound, why).into());
+    };
+    // What it is called stays as it was: its label begins with the name of its grant.
+    let name = capability
+        .label()
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    match call.state_mut().table.accept(&name, &capability) {
+        Ok(key) => Ok(Outcome::One(key)),
+        Err(barren) => {
+            if !matches!(barren, NoBirth::Revoked) {
+                // The guest may make room and take it then.
+                let received = &mut call.state_mut().instance_mut(instance).received;
+                if let Some(slot) = usize::try_from(place)
+                    .ok()
+                    .and_then(|place| received.capabilities.get_mut(place))
+                {
+                    *slot = Some(capability);
+                }
+            }
+            Err(Refusal::from(barren).into())
+        }
+    }
+}
+
+/// How long a call to another vat may take where the caller does not say.
+const CALL_TIME: Duration = Duration::from_secs(30);
+
+/// How many capabilities the last received message has, told beside its length.
+fn count(message: &Message) -> i32 {
+    i32::try_from(message.capabilities.len()).unwrap_or(i32::MAX)
+}
+
+const fn helper(name: &'static str, params: &'static [Param], extra_out: usize, suspends: bool) -> Import {
+    Import {
+        name,
+        params,
+        refs_out: 0,
+        extra_out,
+        suspends,
+        consumes: false,
+        wired: false,
+    }
+}
+
+/// What the switchboard asks the host. No guest can import these: they are in a module of their own.
+pub(crate) static HELPERS: &[Import] = &[
+    helper(
+        "enter",
+        &[Param::Ref, Param::I32, Param::I32, Param::I32],
+        3,
+        false,
+    ),
+    helper("leave", &[Param::I32], 0, false),
+    helper("remote", &[Param::I32, Param::I32], 0, true),
+    helper("next", &[Param::I32], 4, true),
+    helper("done", &[Param::I32], 0, false),
+];
+
+/// The status of `enter` for an object of another vat. Errors are higher.
+const REMOTE: i32 = -1000;
+
+/// `enter(object, method, pointer, length) -> (number, length, capabilities, status)`: who is called? In this vat, the
+/// status is the number of the instance, and the call has begun; for another vat it is `REMOTE`, and the call waits to
+/// be sent.
+pub(super) fn enter(call: &mut Call<'_>) -> Reply {
+    let line = call.state().table.get(call.key(0)?)?.line()?.clone();
+    let span = Span::new(call, call.int(1), call.int(2))?;
+    span.at_most(MAX_MESSAGE_BYTES, "the message")?;
+    let caller = call.instance();
+    let (bytes, state) = span.bytes_and_state(call);
+    let outgoing = &mut state.instance_mut(caller).outgoing;
+    outgoing.bytes.clear();
+    outgoing.bytes.extend_from_slice(bytes);
+    let message = outgoing.take();
+    let implementer = line.implementer();
+    if !implementer.is_in(&state.mailbox) {
+        state.instance_mut(caller).calling = Some((line, message));
+        return Ok(Outcome::Done(REMOTE));
+    }
+    if state.frames.len() >= MAX_CALL_DEPTH {
+        return Err(Refusal::limit(format_args!("{MAX_CALL_DEPTH} calls inside one another")).into());
+    }
+    let (callee, number) = (implementer.instance(), implementer.number());
+    let (length, capabilities) = (message.bytes.len(), count(&message));
+    let before = std::mem::replace(&mut state.instance_mut(callee.into()).received, message);
+    state.frames.push(Frame {
+        caller: u8::try_from(caller).ok(),
+        callee,
+        before,
+    });
+    call.set_extra(0, number);
+    call.set_extra(1, i32::try_from(length).unwrap_or(i32::MAX));
+    call.set_extra(2, capabilities);
+    Ok(Outcome::Done(callee.into()))
+}
+
+/// `leave(status) -> status`: the call that was begun last has returned. What the callee sends along goes to the caller.
+pub(super) fn leave(call: &mut Call<'_>) -> Reply {
+    let status = call.int(0);
+    let state = call.state_mut();
+    let Some(frame) = state.frames.pop() else {
+        return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
+    };
+    let callee = state.instance_mut(frame.callee.into());
+    let answer = callee.outgoing.take();
+    callee.received = frame.before;
+    if let Some(caller) = frame.caller {
+        state.instance_mut(caller.into()).received = answer;
+    }
+    told(status)
+}
+
+/// What a callee says, as what a caller hears: errors are errors, by whomever.
+fn told(status: i32) -> Reply {
+    match status {
+        0.. => Ok(Outcome::Done(status)),
+        _ => match ErrorCode::from_code(status) {
+            Some(code) => {
+                let why = format!("the program that implements the object says: {code}");
+                Err(Refusal::new(code, why).into())
+            }
+            None => {
+                let why =
+                    format!("the program that implements the object returned {status}, which is no error");
+                Err(Refusal::new(ErrorCode::CalleeFailed, why).into())
+            }
+        },
+    }
+}
+
+/// `remote(method, timeout) -> status`: sends the call that `enter` has prepared to the other vat, and waits.
+pub(super) async fn remote(call: &mut Call<'_>) -> Reply {
+    let (method, timeout) = (call.int(0), call.int(1));
+    let instance = call.instance();
+    let prepared = call.state_mut().instance_mut(instance).calling.take();
+    let Some((line, message)) = prepared else {
+        return Err(Refusal::new(ErrorCode::BadArgument, "there is no call to send").into());
+    };
+    let gone = || {
+        Refusal::new(
+            ErrorCode::CalleeFailed,
+            "the program that implements the object has ended",
+        )
+    };
+    let vat = line.implementer().vat().ok_or_else(gone)?;
+    let (answer, answered) = oneshot::channel();
+    let sent = vat.calls().leave(object::Call {
+        instance: line.implementer().instance(),
+        number: line.implementer().number(),
+        method,
+        message,
+        answer,
+    });
+    sent.map_err(|full| match full {
+        Full::Full => Refusal::limit(format_args!(
+            "{MAX_WAITING_CALLS} calls that wait for one program"
+        )),
+        Full::Gone => gone(),
+    })?;
+    drop(vat);
+    let time = match timeout {
+        0 => CALL_TIME,
+        milliseconds => Duration::from_millis(milliseconds.cast_unsigned().into()),
+    };
+    let reply = tokio::select! {
+        biased;
+        () = line.severed() => return Err(ErrorCode::Revoked.into()),
+        reply = answered => reply,
+        () = tokio::time::sleep(time) => return Err(ErrorCode::TimedOut.into()),
+    };
+    let (status, message) = reply.map_err(|_| gone())?;
+    call.state_mut().instance_mut(instance).received = message;
+    told(status)
+}
+
+/// `next(timeout) -> (number, method, length, capabilities, status)`: waits for a call from another vat, and begins it.
+/// The status is the number of the instance that is called.
+pub(super) async fn next(call: &mut Call<'_>) -> Reply {
+    let timeout = call.int(0);
+    if call.state().frames.len() >= MAX_CALL_DEPTH {
+        return Err(Refusal::limit(format_args!("{MAX_CALL_DEPTH} calls inside one another")).into());
+    }
+    if call.state_mut().end_turn() {
+        tokio::task::yield_now().await;
+    }
+    let mailbox = call.state().mailbox.clone();
+    let wait = mailbox.calls().next();
+    let came = match timeout {
+        0 => wait.await,
+        milliseconds => {
+            let time = Duration::from_millis(milliseconds.cast_unsigned().into());
+            let came = tokio::time::timeout(time, wait).await;
+            came.map_err(|_| ErrorCode::TimedOut)?
+        }
+    };
+    let object::Call {
+        instance,
+        number,
+        method,
+        message,
+        answer,
+    } = came;
+    let state = call.state_mut();
+    let (length, capabilities) = (message.bytes.len(), count(&message));
+    let before = std::mem::replace(&mut state.instance_mut(instance.into()).received, message);
+    state.frames.push(Frame {
+        caller: None,
+        callee: instance,
+        before,
+    });
+    state.answers.push(answer);
+    call.set_extra(0, number);
+    call.set_extra(1, method);
+    call.set_extra(2, i32::try_from(length).unwrap_or(i32::MAX));
+    call.set_extra(3, capabilities);
+    Ok(Outcome::Done(instance.into()))
+}
+
+/// `done(status) -> status`: the call that `next` began has returned; its answer is sent.
+pub(super) fn done(call: &mut Call<'_>) -> Reply {
+    let status = call.int(0);
+    let state = call.state_mut();
+    let (Some(frame), Some(answer)) = (state.frames.pop(), state.answers.pop()) else {
+        return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
+    };
+    let callee = state.instance_mut(frame.callee.into());
+    let message = callee.outgoing.take();
+    callee.received = frame.before;
+    // Nobody may be waiting any more.
+    let _ = answer.send((status, message));
+    Ok(Outcome::Done(0))
+}

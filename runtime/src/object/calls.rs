@@ -1,0 +1,114 @@
+//! Calls from other vats, which wait until the implementer serves them.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use refcap_abi::MAX_WAITING_CALLS;
+use tokio::sync::{Notify, oneshot};
+
+use super::Message;
+use crate::capability::mailbox::lock;
+
+/// What came of a call: the implementer's status, and the rest of its answer.
+pub(crate) type Reply = (i32, Message);
+
+/// One call from another vat.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) instance: u8,
+    pub(crate) number: i32,
+    pub(crate) method: i32,
+    pub(crate) message: Message,
+    /// Whoever waits for the answer is told even when it is dropped.
+    pub(crate) answer: oneshot::Sender<Reply>,
+}
+
+/// The calls that wait for a vat, and the objects of it that nobody holds any more.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    calls: VecDeque<Call>,
+    forgotten: VecDeque<(u8, i32)>,
+    /// Nobody will serve any more.
+    closed: bool,
+}
+
+/// Why a call can't wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// There are as many as may wait.
+    Full,
+    /// The vat has ended.
+    Gone,
+}
+
+impl Calls {
+    /// Leaves a call.
+    pub(crate) fn leave(&self, call: Call) -> Result<(), Full> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.closed {
+            return Err(Full::Gone);
+        }
+        // Those whose caller does not wait any more make room.
+        waiting.calls.retain(|call| !call.answer.is_closed());
+        if waiting.calls.len() >= MAX_WAITING_CALLS {
+            return Err(Full::Full);
+        }
+        waiting.calls.push_back(call);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for the next call whose caller still waits.
+    pub(crate) async fn next(&self) -> Call {
+        loop {
+            if let Some(call) = self.take() {
+                return call;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Call> {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            let call = waiting.calls.pop_front()?;
+            if !call.answer.is_closed() {
+                return Some(call);
+            }
+        }
+    }
+
+    /// Nobody holds an object any more.
+    pub(super) fn forgotten(&self, instance: u8, number: i32) {
+        let mut waiting = lock(&self.waiting);
+        if !waiting.closed {
+            waiting.forgotten.push_back((instance, number));
+        }
+    }
+
+    /// The number of an object of this instance that nobody holds any more, once.
+    pub(crate) fn take_forgotten(&self, instance: u8) -> Option<i32> {
+        let mut waiting = lock(&self.waiting);
+        let place = waiting.forgotten.iter().position(|(of, _)| *of == instance)?;
+        waiting.forgotten.remove(place).map(|(_, number)| number)
+    }
+
+    /// The vat ends. Whoever waits for an answer hears of it.
+    pub(crate) fn close(&self) {
+        let left = {
+            let mut waiting = lock(&self.waiting);
+            waiting.closed = true;
+            waiting.forgotten.clear();
+            std::mem::take(&mut waiting.calls)
+        };
+        // Dropped without the lock: what is in them may have objects of this vat.
+        drop(left);
+    }
+}

@@ -1,0 +1,102 @@
+//! Capabilities that guests implement: who implements one, and how calls get there.
+//!
+//! An [`Implementer`] is a number in one instance of one vat. A holder in the same vat calls it by way of the
+//! switchboard, from wasm to wasm. A holder in another vat leaves a call in the implementer's [`Calls`] and waits for
+//! the answer; the implementer answers when it serves.
+
+mod calls;
+mod message;
+
+use std::sync::{Arc, Weak};
+
+use refcap_authority::Authority;
+use tokio::sync::watch;
+
+use crate::capability::lineage::Sever;
+use crate::capability::mailbox::Mailbox;
+
+pub(crate) use calls::{Call, Calls, Full, Reply};
+pub(crate) use message::{Frame, Message, Outgoing};
+
+/// What an object is, for as long as somebody holds it.
+#[derive(Debug)]
+pub(crate) struct Implementer {
+    /// Not a strong link: an object does not keep a vat's mailbox that could hold calls with that very object.
+    vat: Weak<Mailbox>,
+    instance: u8,
+    number: i32,
+}
+
+impl Implementer {
+    pub(crate) fn new(vat: &Arc<Mailbox>, instance: u8, number: i32) -> Arc<Implementer> {
+        Arc::new(Implementer {
+            vat: Arc::downgrade(vat),
+            instance,
+            number,
+        })
+    }
+
+    /// Which of its vat's instances implements it.
+    pub(crate) fn instance(&self) -> u8 {
+        self.instance
+    }
+
+    /// The number that the implementer knows it by.
+    pub(crate) fn number(&self) -> i32 {
+        self.number
+    }
+
+    /// Whether it is implemented in that vat.
+    pub(crate) fn is_in(&self, vat: &Arc<Mailbox>) -> bool {
+        std::ptr::eq(self.vat.as_ptr(), Arc::as_ptr(vat))
+    }
+
+    /// The vat that implements it, unless that is gone.
+    pub(crate) fn vat(&self) -> Option<Arc<Mailbox>> {
+        self.vat.upgrade()
+    }
+}
+
+impl Drop for Implementer {
+    fn drop(&mut self) {
+        if let Some(vat) = self.vat.upgrade() {
+            vat.calls().forgotten(self.instance, self.number);
+        }
+    }
+}
+
+/// One holder's way to an object. It is cut when that holder's capability ends, and no other's.
+#[derive(Debug)]
+pub(crate) struct Line {
+    implementer: Arc<Implementer>,
+    cut: watch::Sender<bool>,
+}
+
+impl Line {
+    pub(crate) fn to(implementer: Arc<Implementer>) -> Arc<Line> {
+        Arc::new(Line {
+            implementer,
+            cut: watch::Sender::new(false),
+        })
+    }
+
+    pub(crate) fn implementer(&self) -> &Arc<Implementer> {
+        &self.implementer
+    }
+
+    /// Returns when it is cut.
+    pub(crate) async fn severed(&self) {
+        // Whoever could cut it is `self`.
+        let _ = self.cut.subscribe().wait_for(|&cut| cut).await;
+    }
+}
+
+impl Sever for Line {
+    fn sever(&self) {
+        self.cut.send_replace(true);
+    }
+
+    fn restrict(&self, _: &Authority) -> bool {
+        true
+    }
+}
