@@ -92,6 +92,7 @@ pub(crate) const BARS: &[Bar] = &[
             most: 3.0,
         },
     },
+    at_most("a guard's check, added", "yes", 200.0),
     at_most("revoke, for each", REFERENCE, 20.0),
     at_most("revoke, until all blocked reads have returned", REFERENCE, 10.0),
     at_most("start a vat", REFERENCE, 60_000.0),

@@ -1,6 +1,7 @@
 //! What is measured: one file for each group of rows of the report.
 
 mod authority;
+mod guard;
 pub(crate) mod handles;
 pub(crate) mod lifetime;
 pub(crate) mod tcp;
@@ -52,6 +53,11 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "check",
         about: "check an address against many rules",
         run: authority::check,
+    },
+    Group {
+        name: "guard",
+        about: "decide whether something may be connected to, with and without guards",
+        run: guard::decide,
     },
     Group {
         name: "revoke",
