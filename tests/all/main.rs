@@ -22,6 +22,7 @@ mod ends;
 mod examples;
 mod gate;
 mod guard_blocks;
+mod guard_faults;
 mod guards;
 mod host_functions;
 mod instances;
