@@ -261,15 +261,21 @@ fn a_guard_that_is_too_large_is_refused() {
         Guard::compile("x", &long),
         Err(GuardError::TooLarge { .. })
     ));
-    let much = format!(
-        "(func {})",
-        "(drop (i32.const 1)) ".repeat(refcap::MAX_GUARD_CODE / 3)
-    );
-    let much = guard(&format!(
-        r#"(func (export "refcap_guard_check") (result i32) (i32.const 1)) {much}"#
-    ));
-    assert!(matches!(
-        Guard::compile("x", &much),
-        Err(GuardError::TooMuchCode { .. })
-    ));
+    let large = |count: usize| format!("(func {})", "(drop (i32.const 1)) ".repeat(count));
+    let locals = format!("(func (local {}))", "i64 ".repeat(5_001));
+    for (functions, what) in [
+        (
+            large(2_000).repeat(refcap::MAX_GUARD_CODE / 8_000 + 1),
+            "bytes of code",
+        ),
+        (large(3_000), "bytes in one function"),
+        (locals.repeat(2), "local variables"),
+    ] {
+        let much = guard(&format!(
+            r#"(func (export "refcap_guard_check") (result i32) (i32.const 1)) {functions}"#
+        ));
+        let error = Guard::compile("x", &much).unwrap_err();
+        assert!(matches!(error, GuardError::TooMuchCode { .. }), "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
 }

@@ -10,7 +10,12 @@ use super::{GuardError, MAX_GUARD_MEMORY};
 /// debuggers.
 pub const MAX_GUARD_BYTES: usize = 4 << 20;
 /// The most code that is compiled, in bytes.
-pub const MAX_GUARD_CODE: usize = 256 << 10;
+pub const MAX_GUARD_CODE: usize = 64 << 10;
+/// The longest function, in bytes. The compiler takes more than twice as long for twice as long a function: with 256
+/// KiB in one, it took 18 s.
+const MAX_FUNCTION: usize = 8 << 10;
+/// Local variables of all functions together: a few bytes declare thousands, and each is work for the compiler.
+const MAX_LOCALS: usize = 10_000;
 
 pub(super) const MEMORY_MISSING: GuardError = GuardError::Export {
     name: MEMORY_EXPORT,
@@ -57,6 +62,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GuardError> {
         .validate_all(bytes)
         .map_err(|error| malformed(&error))?;
     let mut exports = Exports::default();
+    let mut locals = 0;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(|error| malformed(&error))? {
             Payload::ImportSection(imports) => {
@@ -77,8 +83,16 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GuardError> {
                     }
                 }
             }
-            Payload::CodeSectionStart { size, .. } if size as usize > MAX_GUARD_CODE => {
-                return Err(GuardError::TooMuchCode { bytes: size as usize });
+            Payload::CodeSectionStart { size, .. } => {
+                at_most("bytes of code", size as usize, MAX_GUARD_CODE)?;
+            }
+            Payload::CodeSectionEntry(function) => {
+                at_most("bytes in one function", function.range().len(), MAX_FUNCTION)?;
+                for local in function.get_locals_reader().map_err(|error| malformed(&error))? {
+                    let (count, _) = local.map_err(|error| malformed(&error))?;
+                    locals += count as usize;
+                    at_most("local variables", locals, MAX_LOCALS)?;
+                }
             }
             Payload::ExportSection(section) => {
                 for export in section {
@@ -89,6 +103,13 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), GuardError> {
         }
     }
     exports.are_complete()
+}
+
+fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), GuardError> {
+    match count > most {
+        true => Err(GuardError::TooMuchCode { what, count, most }),
+        false => Ok(()),
+    }
 }
 
 fn malformed(error: &wasmparser::BinaryReaderError) -> GuardError {

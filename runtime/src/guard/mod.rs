@@ -76,11 +76,15 @@ pub enum GuardError {
         /// Its size.
         bytes: usize,
     },
-    /// Its functions are too large.
-    #[error("the guard has {bytes} bytes of code; at most {MAX_GUARD_CODE} are compiled")]
+    /// Compiling it would take too long.
+    #[error("the guard has {count} {what}; at most {most} are compiled")]
     TooMuchCode {
-        /// The size of its code.
-        bytes: usize,
+        /// What it has too much of.
+        what: &'static str,
+        /// How much it has.
+        count: usize,
+        /// How much is compiled at most.
+        most: usize,
     },
     /// It is not valid, or uses a feature that guards may not use, such as references or threads.
     #[error(
@@ -137,7 +141,7 @@ impl Guard {
     /// Vets and compiles a module in its binary form, and starts it once to see that it does. The name stands in
     /// refusals and in the audit log.
     ///
-    /// Compiling takes some milliseconds, and for the largest module that is taken about a second.
+    /// Compiling takes some milliseconds, and for the worst module that is taken some seconds.
     ///
     /// # Errors
     ///
