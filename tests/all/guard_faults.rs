@@ -265,7 +265,7 @@ fn a_guard_that_is_too_large_is_refused() {
     let locals = format!("(func (local {}))", "i64 ".repeat(5_001));
     for (functions, what) in [
         (
-            large(2_000).repeat(refcap::MAX_GUARD_CODE / 8_000 + 1),
+            large(2_000).repeat(refcap::MAX_GUARD_CODE / 6_000 + 1),
             "bytes of code",
         ),
         (large(3_000), "bytes in one function"),
