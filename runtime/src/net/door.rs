@@ -32,7 +32,7 @@ pub(crate) struct TcpDoor {
     judged: Remote,
     /// The far end as it is, once it is known.
     remote: OnceLock<SocketAddr>,
-    /// The near end, once it is bound.
+    /// The near end, once it is bound and somebody has asked.
     local: OnceLock<SocketAddr>,
     account: Option<Arc<Account>>,
     latch: Latch<Link>,
@@ -124,8 +124,8 @@ impl TcpDoor {
     /// Whether the authority allows the connection as it really is. One whose local end is not known yet
     /// must be allowed from any.
     pub(crate) fn check(&self, authority: &Authority) -> Result<(), Refusal> {
-        let allowed = match (self.local.get(), &self.judged) {
-            (Some(&local), judged) => {
+        let allowed = match (self.local(), &self.judged) {
+            (Some(local), judged) => {
                 authority.permits(&Tuple::new(self.operation, Protocol::Tcp, local, judged.clone()))
             }
             (None, Remote::Address(address)) => authority
@@ -190,11 +190,26 @@ impl TcpDoor {
         Ok(())
     }
 
-    /// Both ends are known now.
+    /// The far end is known now, also where a name was judged. The near end is asked for when somebody wants to
+    /// know it, which for most connections is never.
     fn settle(&self, stream: &TcpStream) -> io::Result<()> {
-        let _ = self.local.set(stream.local_addr()?);
-        let _ = self.remote.set(stream.peer_addr()?);
+        if self.remote.get().is_none() {
+            let _ = self.remote.set(stream.peer_addr()?);
+        }
         Ok(())
+    }
+
+    /// The near end, if there is one yet. Not for those who have the latch open.
+    fn local(&self) -> Option<SocketAddr> {
+        if let Some(&local) = self.local.get() {
+            return Some(local);
+        }
+        let found = self.latch.with(|link| match link {
+            Link::Open { stream, .. } => stream.local_addr().ok(),
+            Link::Connecting { .. } | Link::Failed(_) => None,
+        });
+        let found = found.ok().flatten()?;
+        Some(*self.local.get_or_init(|| found))
     }
 
     /// Reads what has arrived, as far as the budget goes.
@@ -326,10 +341,7 @@ impl TcpDoor {
 
     pub(crate) fn local_address(&self) -> Result<SocketAddr, Refusal> {
         self.latch.with(|_| ())?;
-        self.local
-            .get()
-            .copied()
-            .ok_or_else(|| ErrorCode::NotConnected.into())
+        self.local().ok_or_else(|| ErrorCode::NotConnected.into())
     }
 
     pub(crate) fn remote_address(&self) -> Result<SocketAddr, Refusal> {

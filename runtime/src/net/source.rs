@@ -90,6 +90,10 @@ pub(crate) async fn wait(
     timeout: Option<Duration>,
 ) -> Result<Interest, ErrorCode> {
     let mut look_again = pin!(tokio::time::sleep(Duration::ZERO));
+    // What comes at once, as a connection to this machine does, is not worth a timer: setting one takes a system
+    // call of its own.
+    let mut at_once = pin!(tokio::task::yield_now());
+    let mut may_come_at_once = true;
     let ready = poll_fn(|context| {
         loop {
             return match source.poll_ready(context, interest) {
@@ -97,6 +101,10 @@ pub(crate) async fn wait(
                 Ok(Readiness::Now(ready)) => Poll::Ready(Ok(ready)),
                 Ok(Readiness::Later(None)) => Poll::Pending,
                 Ok(Readiness::Later(Some(when))) => {
+                    if may_come_at_once && at_once.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    may_come_at_once = false;
                     look_again.as_mut().reset(when.into());
                     if look_again.as_mut().poll(context).is_ready() {
                         continue;
