@@ -87,7 +87,7 @@ impl Capability {
     ///
     /// This makes authority from nothing, so it takes the token.
     pub fn net(label: &str, authority: Authority, _: AmbientAuthority) -> Capability {
-        Capability::mint(label.into(), Rights::of(authority), &Terms::new())
+        Capability::mint(label.into(), Arc::new(Rights::of(authority)), &Terms::new())
     }
 
     /// Mints a Net from a policy: rules, the addresses that names may stand for, budgets, a lease, flags.
@@ -114,8 +114,7 @@ impl Capability {
         Ok(Capability::mint(label, rights, &policy.terms))
     }
 
-    fn mint(label: Arc<str>, rights: Rights, terms: &Terms) -> Capability {
-        let rights = Arc::new(rights);
+    fn mint(label: Arc<str>, rights: Arc<Rights>, terms: &Terms) -> Capability {
         let birth = Birth {
             rights: Some(&rights),
             lease: lease_end(terms),
@@ -190,7 +189,7 @@ impl Capability {
     pub fn only(&self, rules: &Rules) -> Result<Capability, DeriveError> {
         let request = Request::from(rules.clone());
         self.derive(&Terms::new(), |rights| {
-            Ok(rights.only(&request).map_err(AuthorityError::from)?)
+            Ok(Arc::new(rights.only(&request).map_err(AuthorityError::from)?))
         })
     }
 
@@ -202,7 +201,7 @@ impl Capability {
     /// capability allows; the error names the rule and the field.
     pub fn exactly(&self, rules: &Rules) -> Result<Capability, DeriveError> {
         let request = Request::from(rules.clone());
-        self.derive(&Terms::new(), |rights| Ok(rights.exactly(&request)?))
+        self.derive(&Terms::new(), |rights| Ok(Arc::new(rights.exactly(&request)?)))
     }
 
     /// Derives a capability to the same things on further terms: budgets, which draw on this one's, a lease,
@@ -238,7 +237,7 @@ impl Capability {
     fn derive(
         &self,
         terms: &Terms,
-        narrow: impl Fn(&Rights) -> Result<Rights, DeriveError>,
+        narrow: impl Fn(&Arc<Rights>) -> Result<Arc<Rights>, DeriveError>,
     ) -> Result<Capability, DeriveError> {
         let hold = &self.hold;
         let label = label_under(&hold.label, terms);
@@ -251,7 +250,7 @@ impl Capability {
             if !rights.derivable {
                 return Err(DeriveError::NotDerivable(self.id()));
             }
-            let rights = Arc::new(narrow(&rights)?);
+            let rights = narrow(&rights)?;
             let birth = Birth {
                 rights: Some(&rights),
                 lease: lease_end(terms),

@@ -50,12 +50,12 @@ impl Rights {
     }
 
     /// The rights that a policy grants.
-    pub(crate) fn granted(policy: &Policy) -> Result<Rights, GrantRefused> {
+    pub(crate) fn granted(policy: &Policy) -> Result<Arc<Rights>, GrantRefused> {
         let rights = Rights {
             answers: Answers::from_rules(&policy.rules)?,
             ..Rights::of(Authority::from_rules(&policy.rules)?)
         };
-        Ok(rights.limit(&policy.terms)?)
+        Ok(Arc::new(rights).limit(&policy.terms)?)
     }
 
     pub(crate) fn only(&self, request: &Request) -> Result<Rights, TooComplex> {
@@ -111,15 +111,27 @@ impl Rights {
     }
 
     /// The same on further terms. Flags are only ever set; a budget draws on the one above it.
-    pub(crate) fn limit(&self, terms: &Terms) -> Result<Rights, TermsRefused> {
+    /// Terms that say nothing of the rights (a lease, a label) leave them the same value.
+    pub(crate) fn limit(self: &Arc<Self>, terms: &Terms) -> Result<Arc<Rights>, TermsRefused> {
         terms.check()?;
         let account = Account::open(self.account.clone(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
-        Ok(Rights {
+        let rights = Rights {
             account,
             derivable: self.derivable && !terms.no_derive,
             transferable: self.transferable && !terms.no_hand_over,
-            ..self.clone()
+            ..Rights::clone(self)
+        };
+        Ok(match rights.has_the_terms_of(self) {
+            true => self.clone(),
+            false => Arc::new(rights),
         })
+    }
+
+    /// Whether the terms are the same: the budget, and the flags.
+    fn has_the_terms_of(&self, other: &Rights) -> bool {
+        let account = |rights: &Rights| rights.account.as_ref().map(Arc::as_ptr);
+        account(self) == account(other)
+            && (self.derivable, self.transferable) == (other.derivable, other.transferable)
     }
 }
 

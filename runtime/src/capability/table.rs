@@ -132,7 +132,7 @@ impl Entry {
 
     /// What a Net allows.
     #[inline]
-    pub(crate) fn net(&self) -> Result<&Rights, ErrorCode> {
+    pub(crate) fn net(&self) -> Result<&Arc<Rights>, ErrorCode> {
         match &self.object {
             Object::Net(rights) => Ok(rights),
             _ => Err(ErrorCode::WrongKind),

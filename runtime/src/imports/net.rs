@@ -29,6 +29,7 @@ pub(super) fn only(call: &mut Call<'_>) -> Reply {
     by_rules(call, |rights, request| {
         rights
             .only(request)
+            .map(Arc::new)
             .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
@@ -42,7 +43,7 @@ pub(super) fn only(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn exactly(call: &mut Call<'_>) -> Reply {
     by_rules(call, |rights, request| {
-        rights.exactly(request).map_err(|error| {
+        rights.exactly(request).map(Arc::new).map_err(|error| {
             let code = match error {
                 DeriveError::TooComplex(_) => ErrorCode::TooComplex,
                 _ => ErrorCode::NotSubset,
@@ -63,6 +64,7 @@ pub(super) fn except(call: &mut Call<'_>) -> Reply {
     by_rules(call, |rights, request| {
         rights
             .except(request)
+            .map(Arc::new)
             .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
@@ -91,7 +93,10 @@ pub(super) fn limit(call: &mut Call<'_>) -> Reply {
     })
 }
 
-fn by_rules(call: &mut Call<'_>, narrow: impl Fn(&Rights, &Request) -> Result<Rights, Refusal>) -> Reply {
+fn by_rules(
+    call: &mut Call<'_>,
+    narrow: impl Fn(&Arc<Rights>, &Request) -> Result<Arc<Rights>, Refusal>,
+) -> Reply {
     call.state().table.get(call.key(0)?)?.net()?;
     let limit = call.state().limits.rule_bytes;
     let span = Span::new(call, call.int(0), call.int(1))?;
@@ -104,7 +109,7 @@ fn by_rules(call: &mut Call<'_>, narrow: impl Fn(&Rights, &Request) -> Result<Ri
 pub(super) fn derive(
     call: &mut Call<'_>,
     terms: Option<&Terms>,
-    narrow: impl Fn(&Rights) -> Result<Rights, Refusal>,
+    narrow: impl Fn(&Arc<Rights>) -> Result<Arc<Rights>, Refusal>,
 ) -> Reply {
     let parent = call.key(0)?;
     make_room(call, 1)?;
@@ -118,11 +123,7 @@ pub(super) fn derive(
                 lease: lease_end(terms),
             },
         };
-        match call
-            .state_mut()
-            .table
-            .derive(parent, Object::Net(Arc::new(rights)), own)
-        {
+        match call.state_mut().table.derive(parent, Object::Net(rights), own) {
             Ok(net) => return Ok(Outcome::One(net)),
             Err(NoBirth::Stale) => call.state_mut().read_letters(),
             Err(barren) => return Err(Refusal::from(barren).into()),
@@ -130,7 +131,7 @@ pub(super) fn derive(
     }
 }
 
-fn may_be_derived(rights: &Rights) -> Result<&Rights, ErrorCode> {
+fn may_be_derived(rights: &Arc<Rights>) -> Result<&Arc<Rights>, ErrorCode> {
     match rights.derivable {
         true => Ok(rights),
         false => Err(ErrorCode::NotDerivable),
