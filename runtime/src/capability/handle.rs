@@ -229,7 +229,9 @@ impl Capability {
     /// it, or the guard does not start.
     pub fn guarded(&self, guard: &Guard) -> Result<Capability, DeriveError> {
         let post = Arc::new(guard.post(guard.name(), None)?);
-        let guarded = self.derive(&Terms::new(), |rights| Ok(rights.guarded(post.clone())?))?;
+        let guarded = self.derive(&Terms::new(), |rights| {
+            Ok(Arc::new(rights.guarded(post.clone())?))
+        })?;
         audit::guard(guarded.id(), guarded.label(), None, guard.name());
         Ok(guarded)
     }
