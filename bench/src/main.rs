@@ -70,7 +70,9 @@ enum Part {
     #[command(hide = true)]
     Serve,
     #[command(hide = true)]
-    Weigh { what: String, count: u32 },
+    Weigh { what: String, model: String, count: u32 },
+    #[command(hide = true)]
+    ServeHttp { model: String },
     #[command(hide = true)]
     Count { row: String, model: String, count: u32 },
 }
@@ -79,7 +81,8 @@ fn main() -> Result<()> {
     let bench = Bench::parse();
     match bench.part {
         Some(Part::Serve) => return rows::tcp::serve(),
-        Some(Part::Weigh { what, count }) => return rows::lifetime::weigh(&what, count),
+        Some(Part::Weigh { what, model, count }) => return rows::memory::weigh(&what, &model, count),
+        Some(Part::ServeHttp { model }) => return rows::http::serve(&model),
         Some(Part::Count { row, model, count }) => return counts::run_one(&row, &model, count),
         None => {}
     }

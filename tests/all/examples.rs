@@ -495,7 +495,12 @@ async fn the_forwarder_loses_nothing_when_both_sides_are_slow() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     const LENGTH: usize = 24 << 20;
     /// Sends all, reads to the end, and says whether it got what it should.
-    async fn side(stream: tokio::net::TcpStream, sent: Vec<u8>, expected: Vec<u8>) -> bool {
+    async fn side(
+        stream: tokio::net::TcpStream,
+        sent: Vec<u8>,
+        expected: Vec<u8>,
+        both: Arc<tokio::sync::Barrier>,
+    ) -> bool {
         let (mut from, mut to) = stream.into_split();
         let sending = tokio::spawn(async move {
             to.write_all(&sent).await.unwrap();
@@ -503,6 +508,8 @@ async fn the_forwarder_loses_nothing_when_both_sides_are_slow() {
         });
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         assert!(!sending.is_finished(), "there is room for all of it");
+        // On a busy machine one side would read while the other one still looks.
+        both.wait().await;
         let mut got = Vec::new();
         from.read_to_end(&mut got).await.unwrap();
         sending.await.unwrap();
@@ -519,8 +526,9 @@ async fn the_forwarder_loses_nothing_when_both_sides_are_slow() {
     let client = tokio::net::TcpStream::connect(address).await.unwrap();
     let (far, _) = server.next().await;
     let (question, answer) = (pattern(1), pattern(7));
-    let far = tokio::spawn(side(far, answer.clone(), question.clone()));
-    assert!(soon(side(client, question, answer)).await);
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    let far = tokio::spawn(side(far, answer.clone(), question.clone(), both.clone()));
+    assert!(soon(side(client, question, answer, both)).await);
     assert!(soon(far).await.unwrap());
     inside.revoke();
     soon(running).await.unwrap();

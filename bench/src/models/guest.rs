@@ -1,16 +1,18 @@
 //! The guest, in text: its loops are the same for every model, down to the instruction; only what stands for a
 //! handle differs.
 
+use std::net::SocketAddr;
+
 use refcap_authority::Rules;
 
 /// What differs between models.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handles {
     /// The wasm module of the imports.
-    module: &'static str,
+    pub(crate) module: &'static str,
     /// The type of a handle.
-    ty: &'static str,
-    null: &'static str,
+    pub(crate) ty: &'static str,
+    pub(crate) null: &'static str,
     /// Where handles are kept, and how one is read and written; `$i` is the place.
     store: &'static str,
     load: &'static str,
@@ -38,7 +40,7 @@ pub(crate) const NUMBERS: Handles = Handles {
     store: "",
     load: "(i32.load offset=65536 (i32.shl (local.get $i) (i32.const 2)))",
     save_begin: "(i32.store offset=65536 (i32.shl (local.get $i) (i32.const 2))",
-    grow: "(drop (memory.grow (i32.shr_u (local.get $live) (i32.const 13))))",
+    grow: "(drop (memory.grow (i32.add (i32.const 1) (i32.shr_u (local.get $live) (i32.const 14)))))",
 };
 
 /// The rule that guests derive by: another port each time, so that no two are the same.
@@ -179,5 +181,64 @@ pub(crate) fn source(handles: Handles) -> String {
       (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $live))))
     (local.get $good)))"#,
         port_end = port_at + 2,
+    )
+}
+
+/// A guest that connects to a server and waits for something to read.
+pub(crate) fn blocked(handles: Handles, server: SocketAddr) -> String {
+    connecting(
+        handles,
+        server,
+        r#"
+  (func (export "block") (result i32)
+    (call $socket_wait (call $connect) (i32.const 1) (i32.const 0)))"#,
+    )
+}
+
+/// A guest that holds many connections to a server.
+pub(crate) fn holding(handles: Handles, server: SocketAddr) -> String {
+    let Handles {
+        store,
+        save_begin,
+        grow,
+        ..
+    } = handles;
+    let open = format!(
+        r#"
+  {store}
+  (func (export "open") (param $live i32) (result i32)
+    (local $i i32)
+    {grow}
+    (loop $more
+      {save_begin} (call $connect))
+      (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $live))))
+    (local.get $i))"#
+    );
+    connecting(handles, server, &open)
+}
+
+fn connecting(handles: Handles, server: SocketAddr, what: &str) -> String {
+    let Handles { module, ty, null, .. } = handles;
+    let address = refcap_abi::wire::encode_address(server);
+    let length = address.len();
+    let bytes = data(&address);
+    format!(
+        r#"(module
+  (import "{module}" "net_connect" (func $net_connect (param {ty} i32 i32 i32) (result {ty} i32)))
+  (import "{module}" "socket_wait" (func $socket_wait (param {ty} i32 i32) (result i32)))
+  (@custom "refcap.endowments" "net Net required\n")
+  (memory (export "memory") 1)
+  (data (i32.const 64) "{bytes}")
+  (global $net (mut {ty}) {null})
+  (func (export "refcap_grant") (param {ty}) (result i32) (global.set $net (local.get 0)) (i32.const 1))
+  (func (export "refcap_start") (result i32) (i32.const 0))
+
+  (func $connect (result {ty})
+    (local $status i32) (local $stream {ty})
+    (call $net_connect (global.get $net) (i32.const 64) (i32.const {length}) (i32.const 0))
+    (local.set $status) (local.set $stream)
+    (if (local.get $status) (then (unreachable)))
+    (local.get $stream))
+{what})"#
     )
 }

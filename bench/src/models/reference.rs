@@ -23,6 +23,7 @@ pub(crate) fn limits() -> Limits {
     Limits::default()
         .capabilities(ENOUGH)
         .fan_out(u32::MAX)
+        .sockets(ENOUGH)
         .memory(4 << 30)
         .table_elements(ENOUGH)
 }
@@ -37,12 +38,21 @@ pub(crate) struct Guest {
 impl Guest {
     /// Starts the guest.
     pub(crate) fn start(executor: &Rc<tokio::runtime::Runtime>, way: References) -> Result<Guest> {
+        Guest::of(executor, way, &wat::parse_str(guest::source(guest::REFERENCES))?)
+    }
+
+    /// Starts another one.
+    pub(crate) fn of(
+        executor: &Rc<tokio::runtime::Runtime>,
+        way: References,
+        module: &[u8],
+    ) -> Result<Guest> {
         let runtime = Runtime::builder().references(way).build()?;
         ensure!(
             runtime.references() == way,
             "the engine fails the check of {way:?}"
         );
-        let program = Program::load(&runtime, &wat::parse_str(guest::source(guest::REFERENCES))?)?;
+        let program = Program::load(&runtime, module)?;
         let net = Capability::net("net", GRANTED.parse()?, ambient_authority());
         let vat = executor.block_on(program.vat().limits(limits()).grant("net", &net).start())?;
         Ok(Guest {

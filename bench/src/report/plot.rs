@@ -14,7 +14,7 @@ const HEIGHT: u32 = 340;
 /// From here on, the largest and the smallest value are too far apart for a linear axis.
 const FAR_APART: f64 = 30.0;
 /// Told apart also by those who don't see all colours (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -22,6 +22,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
     RGBColor(110, 110, 110),
+    RGBColor(240, 228, 66),
+    RGBColor(0, 0, 0),
 ];
 
 /// Draws one row.

@@ -9,7 +9,8 @@ use super::Scale;
 use crate::measure::{Case, Measured, compare};
 use crate::models::integer::{self, Work};
 use crate::models::reference::WAYS;
-use crate::models::{COMPONENT, EMPTY, INTEGER, WASI_P1, component, executor, reference, wasi};
+use crate::models::{COMPONENT, EMPTY, EXTERNREF_CRATE, INTEGER, SDK, WASI_P1};
+use crate::models::{component, executor, reference, rust, wasi};
 
 /// A guest whose handles are of one model.
 #[derive(Clone)]
@@ -61,7 +62,18 @@ pub(crate) fn use_cases(live: u32) -> Result<Vec<Case>> {
             guest.call("use", &[count, live], count)
         }));
     }
+    if let Some(guest) = rust::sdk(&executor)? {
+        guest.call("fill", &[live], live)?;
+        cases.push(Case::new("use", &at, SDK, move |count| {
+            guest.call("use", &[count, live], count)
+        }));
+    }
     if live == 1 {
+        if let Some(guest) = rust::externref_crate(&executor)? {
+            cases.push(Case::new("use", &at, EXTERNREF_CRATE, move |count| {
+                guest.call("use", &[count], count)
+            }));
+        }
         let guest = wasi::Guest::start(&executor)?;
         cases.push(Case::new("use", &at, WASI_P1, move |count| guest.use_it(count)));
         let guest = component::Guest::start(&executor)?;

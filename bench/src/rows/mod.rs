@@ -1,9 +1,14 @@
 //! What is measured: one file for each group of rows of the report.
 
 mod authority;
+mod collection;
+mod fairness;
 mod guard;
 pub(crate) mod handles;
-pub(crate) mod lifetime;
+pub(crate) mod http;
+pub(crate) mod memory;
+mod revoke;
+mod start;
 pub(crate) mod tcp;
 
 use wasmtime::Result;
@@ -62,21 +67,41 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "revoke",
         about: "end all that was derived, and wake those that wait",
-        run: lifetime::revoke,
+        run: revoke::revoke,
     },
     Group {
         name: "start",
-        about: "start a vat",
-        run: lifetime::start,
+        about: "start a vat, and a program from its bytes",
+        run: start::start,
     },
     Group {
         name: "memory",
-        about: "what a vat and a capability weigh",
-        run: lifetime::memory,
+        about: "what capabilities, vats and connections weigh",
+        run: memory::memory,
+    },
+    Group {
+        name: "collection",
+        about: "what the engine's collectors do with references",
+        run: collection::collection,
     },
     Group {
         name: "tcp",
         about: "one TCP connection over loopback",
         run: tcp::one_connection,
+    },
+    Group {
+        name: "tcp-many",
+        about: "a thousand TCP connections at once",
+        run: tcp::many_connections,
+    },
+    Group {
+        name: "http",
+        about: "an HTTP server under load",
+        run: http::http,
+    },
+    Group {
+        name: "fairness",
+        about: "a ticker on the thread of a guest that does all that it can",
+        run: fairness::fairness,
     },
 ];

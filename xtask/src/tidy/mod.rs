@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::bench::{MANIFEST as BENCH, target_folder as bench_folder};
+use crate::bench::{GUESTS_MANIFEST as BENCH_GUESTS, MANIFEST as BENCH, target_folder as bench_folder};
 use crate::guests::{build_folder, workspaces};
 use crate::run::{cargo, root, run};
 use crate::toolchain::Toolchain;
@@ -39,6 +39,7 @@ impl Tidy {
 fn format() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args(["fmt", "--check", "--manifest-path", BENCH]))?;
+    run(cargo().args(["fmt", "--all", "--check", "--manifest-path", BENCH_GUESTS]))?;
     for workspace in workspaces()? {
         // A workspace without a package of its own: `--all` is the only way to name its members.
         run(cargo()
@@ -57,6 +58,18 @@ fn lints() -> Result<()> {
         .args(DENY))?;
     run(cargo()
         .args(["clippy", "--quiet", "--workspace", "--all-targets"])
+        .args(DENY))?;
+    // For this machine: not every toolchain has all the targets of these.
+    run(cargo()
+        .args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--manifest-path",
+            BENCH_GUESTS,
+        ])
+        .arg("--target-dir")
+        .arg(bench_folder().join("guests"))
         .args(DENY))?;
     for workspace in workspaces()? {
         let targets = workspace.targets();

@@ -2,15 +2,21 @@
 //! revoked by the host does not work), behind numbers that index a plain vector of slots. What differs is the handle:
 //! whoever writes a number down has what it names.
 
+pub(crate) mod sockets;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{Answers, Authority, Request};
+use tokio::net::TcpStream;
 use wasmtime::error::Context;
-use wasmtime::{Caller, Config, Engine, Instance, Linker, Memory, Module, Store, UpdateDeadline};
+use wasmtime::{
+    Caller, Config, Engine, Instance, InstancePre, Linker, Memory, Module, Store, UpdateDeadline,
+};
 use wasmtime::{Result, ensure};
 
 use super::guest;
@@ -40,9 +46,7 @@ enum Object {
         derivable: bool,
         transferable: bool,
     },
-    /// As long as there is one variant, asking for the kind costs nothing; refcap has eight.
-    #[expect(dead_code, reason = "the check of the kind must be one")]
-    Other(u64),
+    Stream(Arc<TcpStream>),
 }
 
 /// One program's descriptors.
@@ -52,9 +56,32 @@ struct Descriptors {
     memory: Option<Memory>,
     /// Set by whoever revokes from another thread; looked at before each call.
     pending: Arc<AtomicBool>,
+    /// Reads and writes since the guest has waited.
+    moves: u32,
+    started: Instant,
 }
 
 impl Descriptors {
+    /// With a Net of these rules, and its number.
+    fn with_net(rules: &str) -> Result<(Descriptors, i32)> {
+        let mut descriptors = Descriptors {
+            slots: Vec::new(),
+            free: Vec::new(),
+            memory: None,
+            pending: Arc::default(),
+            moves: 0,
+            started: Instant::now(),
+        };
+        let object = Object::Net {
+            authority: rules.parse()?,
+            answers: Answers::standard(),
+            derivable: true,
+            transferable: true,
+        };
+        let net = descriptors.put(None, "net".into(), Arc::new(()), object);
+        Ok((descriptors, net.cast_signed()))
+    }
+
     fn get(&self, number: i32) -> Result<&Slot, ErrorCode> {
         if self.pending.load(Ordering::Acquire) {
             // Nobody revokes in these rows.
@@ -146,13 +173,6 @@ impl Descriptors {
     }
 }
 
-/// The guest of the twin, or of a host that does nothing.
-#[derive(Clone)]
-pub(crate) struct Guest {
-    parts: Rc<RefCell<(Store<Descriptors>, Instance)>>,
-    executor: Rc<tokio::runtime::Runtime>,
-}
-
 /// What happens in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -162,47 +182,72 @@ pub(crate) enum Work {
     Left,
 }
 
+/// A guest of the twin that is linked and can be started.
+pub(crate) struct Linked {
+    pre: InstancePre<Descriptors>,
+    rules: String,
+}
+
+impl Linked {
+    /// Links a module. Its Net will have these rules.
+    pub(crate) fn new(engine: &Engine, work: Work, source: &str, rules: &str) -> Result<Linked> {
+        let mut linker = Linker::new(engine);
+        define(&mut linker, work)?;
+        sockets::define(&mut linker)?;
+        let module = Module::new(engine, wat::parse_str(source)?)?;
+        let pre = linker.instantiate_pre(&module)?;
+        let rules = rules.to_owned();
+        Ok(Linked { pre, rules })
+    }
+
+    /// Starts the guest and hands it its Net.
+    pub(crate) async fn start(&self) -> Result<Running> {
+        let (descriptors, net) = Descriptors::with_net(&self.rules)?;
+        let mut store = Store::new(self.pre.module().engine(), descriptors);
+        interrupt(&mut store);
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        let grant = instance.get_typed_func::<i32, i32>(&mut store, "refcap_grant")?;
+        grant.call_async(&mut store, net).await?;
+        Ok(Running { store, instance })
+    }
+}
+
+/// A guest that runs.
+pub(crate) struct Running {
+    store: Store<Descriptors>,
+    instance: Instance,
+}
+
+impl Running {
+    /// Calls an export that takes numbers and returns one.
+    pub(crate) async fn call(&mut self, name: &str, arguments: &[u32]) -> Result<u32> {
+        call(&mut self.store, &self.instance, name, arguments).await
+    }
+}
+
+/// The guest of the twin, or of a host that does nothing.
+#[derive(Clone)]
+pub(crate) struct Guest {
+    running: Rc<RefCell<Running>>,
+    executor: Rc<tokio::runtime::Runtime>,
+}
+
 impl Guest {
     /// Starts the guest.
     pub(crate) fn start(executor: &Rc<tokio::runtime::Runtime>, work: Work) -> Result<Guest> {
-        let engine = engine()?;
-        let mut linker = Linker::new(&engine);
-        define(&mut linker, work)?;
-        let module = Module::new(&engine, wat::parse_str(guest::source(guest::NUMBERS))?)?;
-        let mut store = Store::new(
-            &engine,
-            Descriptors {
-                slots: Vec::new(),
-                free: Vec::new(),
-                memory: None,
-                pending: Arc::default(),
-            },
-        );
-        interrupt(&mut store);
-        let object = Object::Net {
-            authority: GRANTED.parse()?,
-            answers: Answers::standard(),
-            derivable: true,
-            transferable: true,
-        };
-        let net = store.data_mut().put(None, "net".into(), Arc::new(()), object);
-        let instance = executor.block_on(async {
-            let instance = linker.instantiate_async(&mut store, &module).await?;
-            let grant = instance.get_typed_func::<i32, i32>(&mut store, "refcap_grant")?;
-            grant.call_async(&mut store, net.cast_signed()).await?;
-            store.data_mut().memory = instance.get_memory(&mut store, "memory");
-            wasmtime::error::Ok(instance)
-        })?;
+        let linked = Linked::new(&engine()?, work, &guest::source(guest::NUMBERS), GRANTED)?;
+        let running = executor.block_on(linked.start())?;
         Ok(Guest {
-            parts: Rc::new(RefCell::new((store, instance))),
+            running: Rc::new(RefCell::new(running)),
             executor: executor.clone(),
         })
     }
 
     /// Calls an export, which must return `expected`.
     pub(crate) fn call(&self, name: &str, arguments: &[u32], expected: u32) -> Result<()> {
-        let (store, instance) = &mut *self.parts.borrow_mut();
-        let result = self.executor.block_on(call(store, instance, name, arguments))?;
+        let mut running = self.running.borrow_mut();
+        let result = self.executor.block_on(running.call(name, arguments))?;
         ensure!(result == expected, "{name} did {result} of {expected} operations");
         Ok(())
     }
@@ -229,11 +274,17 @@ pub(crate) async fn call<T: Send>(
 
 /// An engine with the settings of refcap's.
 pub(crate) fn engine() -> Result<Engine> {
+    engine_with(|_| {})
+}
+
+/// The same with changes.
+pub(crate) fn engine_with(change: impl FnOnce(&mut Config)) -> Result<Engine> {
     let mut config = Config::new();
     config.wasm_gc(false);
     config.wasm_function_references(false);
     config.collector(wasmtime::Collector::Copying);
     config.epoch_interruption(true);
+    change(&mut config);
     let engine = Engine::new(&config)?;
     // Its clock, as refcap's has one.
     let weak = engine.weak();
@@ -306,7 +357,7 @@ fn flags(descriptors: &Descriptors, number: i32) -> Result<i32, ErrorCode> {
             let transferable = if *transferable { FLAG_TRANSFERABLE } else { 0 };
             Ok(derivable | transferable)
         }
-        Object::Other(_) => Err(ErrorCode::WrongKind),
+        Object::Stream(_) => Err(ErrorCode::WrongKind),
     }
 }
 
