@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use refcap::{GuardError, LoadError, Refusal, RunError, StartError};
+use refcap::{GuardError, Kind, LoadError, Refusal, RunError, StartError};
 
 /// The codes, for the help text. `codes_are_as_the_help_says` holds them together.
 pub(crate) const TABLE: &str = "\
@@ -65,16 +65,14 @@ impl Failure {
         }
     }
 
-    pub(crate) fn code(&self) -> Code {
-        self.code
+    /// The same, with what it is about before the message.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
     }
 
-    /// The same failure, of something that is named before it.
-    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
-        Failure {
-            message: format!("{what}: {}", self.message),
-            ..self
-        }
+    pub(crate) fn code(&self) -> Code {
+        self.code
     }
 }
 
@@ -140,11 +138,14 @@ impl From<StartError> for Failure {
         let how = match &error {
             StartError::Missing(missing) => missing
                 .iter()
-                .map(|endowment| {
-                    format!(
+                .map(|endowment| match endowment.kind {
+                    Kind::Spawner => {
+                        "\n  grant it with: --spawn NAME=FILE  (for each program that it may start)".to_owned()
+                    }
+                    _ => format!(
                         "\n  grant it with: --grant {}='connect tcp 10.0.0.0/8:443'  (with the rules that it should have)",
                         endowment.name
-                    )
+                    ),
                 })
                 .collect(),
             _ => String::new(),

@@ -90,7 +90,7 @@ fn render(inspection: &Inspection) -> String {
         format!("{:<16} {:<10} {need}", endowment.name, endowment.kind.name())
     });
     section(
-        "Endowments (grant each with --grant NAME=RULES):",
+        "Endowments (grant a Net with --grant NAME=RULES, a Spawner with --spawn NAME=FILE):",
         endowments.collect(),
         "none: the program asks for nothing",
     );

@@ -11,6 +11,7 @@ mod module;
 mod output;
 mod rules;
 mod run;
+mod spawn;
 
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ use refcap::{
 
 use crate::audit::Audience;
 use crate::failure::{Code, Failure, TABLE, guard_failure};
+use crate::spawn::Spawn;
 use crate::{module, output, rules};
 
 /// Run a program with exactly the capabilities that it is granted.
@@ -95,6 +96,9 @@ pub(crate) struct Run {
     /// The program's arguments.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+
+    #[command(flatten)]
+    spawn: Spawn,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -121,6 +125,7 @@ Examples:
   refcap run server.wasm --grant net='bind,listen,accept tcp 127.0.0.1:8080; limit sockets 100'
   refcap run app.wasm --grant net='connect tcp api.example.com:443; limit out 64KiB/s, lease 1h'
   refcap run app.wasm --grant net='connect tcp *:443' --guard net=office_hours.wasm
+  refcap run host.wasm --spawn plugin=plugin.wasm --grant net='connect tcp 10.0.0.0/8:443'
   refcap run app.wasm --with plugin=plugin.wasm --grant net='connect tcp 10.0.0.0/8:*'
   refcap run app.wasm --grant net=@net.rules --env LOG=debug --audit - -- --verbose input
   refcap run app.wasm --grant net=@net.rules --lineage tree.svg";
@@ -161,7 +166,7 @@ impl Run {
             .collect();
         let program = Program::load_linked(&runtime, &bytes, &links)?;
 
-        // Everything that the program will have on the network is minted in this loop.
+        // Everything that the program will have on the network is minted in this loop, and after it what it may start.
         let mut held = Vec::new();
         for (name, policy) in grants {
             let mut capability =
@@ -173,9 +178,11 @@ impl Run {
             }
             held.push((name, capability));
         }
+        let limits = self.limits();
+        held.extend(self.spawn.grants(&program, &runtime, &limits)?);
         let mut vat = program
             .vat()
-            .limits(self.limits())
+            .limits(limits)
             .args(std::iter::once(self.module.display().to_string()).chain(self.args))
             .stdin(Input::Inherit)
             .stdout(Output::Inherit)
@@ -248,7 +255,7 @@ fn load_linked(runtime: &Runtime, with: &[String]) -> Result<Vec<(String, Progra
             .map(|(name, program)| (name.as_str(), program))
             .collect();
         let program = Program::load_linked(runtime, &bytes, &links)
-            .map_err(|error| Failure::from(error).about(format_args!("the linked program `{name}`")))?;
+            .map_err(|error| Failure::from(error).about(&format!("the linked program `{name}`")))?;
         linked.push((name.to_owned(), program));
     }
     Ok(linked)

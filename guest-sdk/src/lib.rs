@@ -5,6 +5,7 @@ extern crate self as refcap_guest;
 
 mod address;
 mod capability;
+mod child;
 mod endowment;
 mod error;
 #[cfg(not(target_family = "wasm"))]
@@ -28,12 +29,14 @@ pub mod testing;
 mod udp;
 mod wait;
 
+pub use refcap_abi::ending::Ending;
 pub use refcap_abi::{ErrorCode, Kind};
 pub use refcap_authority as authority;
 pub use refcap_authority::Terms;
 
 pub use address::ToAddress;
 pub use capability::Capability;
+pub use child::{Child, Derived, Launch, Moved, Spawner};
 pub use error::{Error, Result};
 pub use guard::Guard;
 pub use listener::{Incoming, TcpListener};

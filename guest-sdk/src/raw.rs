@@ -97,6 +97,14 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_stream_shutdown(stream: u32, how: i32) -> i32;
     fn refcap_v1_stub_socket_address(stream: u32, end: i32, buffer: *mut u8, length: usize) -> i32;
     safe fn refcap_v1_stub_revoker_revoke(revoker: u32) -> i32;
+    fn refcap_v1_stub_spawner_program(out: u32, spawner: u32, name: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_spawner_load(out: u32, spawner: u32, module: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_child_grant(child: u32, capability: u32, name: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_child_argument(child: u32, text: *const u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_child_limit(child: u32, which: i32, low: u32, high: u32) -> i32;
+    safe fn refcap_v1_stub_child_start(child: u32) -> i32;
+    fn refcap_v1_stub_child_wait(child: u32, buffer: *mut u8, length: usize, timeout: u32) -> i32;
+    safe fn refcap_v1_stub_child_stop(child: u32) -> i32;
     safe fn refcap_v1_stub_cap_kind(capability: u32) -> i32;
     safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
     fn refcap_v1_stub_link_find(name: *const u8, length: usize) -> i32;
@@ -434,6 +442,44 @@ pub(crate) fn socket_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Stat
 
 pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
     checked(refcap_v1_stub_revoker_revoke(revoker.number()?))
+}
+
+pub(crate) fn spawner_program(spawner: &Slot, name: &str) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_spawner_program, spawner, name.as_bytes())
+}
+
+pub(crate) fn spawner_load(spawner: &Slot, module: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_spawner_load, spawner, module)
+}
+
+pub(crate) fn child_grant(child: &Slot, capability: &Slot, name: &str) -> Status {
+    let (child, capability) = (child.number()?, capability.number()?);
+    // SAFETY: the pointer and length are those of a string, which the host only reads.
+    checked(unsafe { refcap_v1_stub_child_grant(child, capability, name.as_ptr(), name.len()) })
+}
+
+pub(crate) fn child_argument(child: &Slot, text: &str) -> Status {
+    // SAFETY: the pointer and length are those of a string, which the host only reads.
+    checked(unsafe { refcap_v1_stub_child_argument(child.number()?, text.as_ptr(), text.len()) })
+}
+
+pub(crate) fn child_limit(child: &Slot, which: i32, amount: u64) -> Status {
+    let (low, high) = (amount as u32, (amount >> 32) as u32);
+    checked(refcap_v1_stub_child_limit(child.number()?, which, low, high))
+}
+
+pub(crate) fn child_start(child: &Slot) -> Status {
+    checked(refcap_v1_stub_child_start(child.number()?))
+}
+
+pub(crate) fn child_wait(child: &Slot, buffer: &mut [u8], timeout: u32) -> Status {
+    let child = child.number()?;
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_child_wait(child, buffer.as_mut_ptr(), buffer.len(), timeout) })
+}
+
+pub(crate) fn child_stop(child: &Slot) -> Status {
+    checked(refcap_v1_stub_child_stop(child.number()?))
 }
 
 pub(crate) fn cap_kind(capability: &Slot) -> Status {

@@ -21,13 +21,13 @@
 //! This is a tool for tests and not a sandbox: native code can do whatever its process can. It differs
 //! from the real host also in that it checks a local end only once that is bound, can't choose the local end
 //! of a connection, does not let write timeouts run out, gives names no lease, lets limits and labels have no
-//! effect, and has no audit log.
+//! effect, starts no programs, and has no audit log.
 
 use refcap_authority::{Answers, Authority};
 
 use crate::capability::sealed::Sealed;
 use crate::fake::{self, Slot};
-use crate::{Capability, IntoRules, Net};
+use crate::{Capability, IntoRules, Net, Spawner};
 
 /// A network capability to what the rules allow.
 ///
@@ -39,6 +39,12 @@ pub fn net(rules: impl IntoRules) -> Net {
     let authority = Authority::from_rules(&rules).unwrap_or_else(|error| panic!("{error}"));
     let answers = Answers::from_rules(&rules).unwrap_or_else(|error| panic!("{error}"));
     Net::from_slot(Slot::root(authority, answers))
+}
+
+/// A spawner that starts no programs: preparing one is [`NotStarted`](crate::ErrorCode::NotStarted), for a native test has
+/// no host that could run it.
+pub fn spawner() -> Spawner {
+    Spawner::from_slot(Slot::spawner())
 }
 
 /// Stops the clock that [`task`](crate::task) goes by, in this thread: from now on, time passes only when all

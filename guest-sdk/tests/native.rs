@@ -38,6 +38,16 @@ fn io_code<T: std::fmt::Debug>(result: io::Result<T>) -> ErrorCode {
 }
 
 #[test]
+fn a_spawner_says_that_it_starts_nothing() {
+    let spawner = testing::spawner();
+    let error = spawner.program("plugin").unwrap_err();
+    assert_eq!(error.code(), ErrorCode::NotStarted);
+    assert!(error.to_string().contains("`plugin`"), "{error}");
+    assert_eq!(spawner.load(b"").unwrap_err().code(), ErrorCode::NotStarted);
+    assert_eq!(spawner.kind().unwrap(), Kind::Spawner);
+}
+
+#[test]
 fn a_derived_capability_allows_no_more() {
     let net = loopback();
     let narrow = net.only("connect tcp *:80-90").unwrap();

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use refcap::{Captured, Exit, Limits, Output, Program};
 
@@ -608,7 +608,7 @@ fn fetch_gets_a_page_from_nginx() {
 /// A store of objects: `PUT /KEY`, `GET /KEY`, `GET /` for the list of keys.
 async fn object_store() -> SocketAddr {
     use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

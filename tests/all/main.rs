@@ -13,6 +13,7 @@ mod cli;
 mod cli_check;
 mod cli_guard;
 mod cli_lineage;
+mod cli_spawn;
 mod connect;
 mod copying;
 mod crowd;

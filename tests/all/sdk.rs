@@ -1,9 +1,9 @@
 //! The guest SDK in every kind of build: program and library, both targets, debug and optimised.
 
-use refcap::{Captured, Limits, Output, Program, RunError};
+use refcap::{Capability, Captured, Limits, Output, Program, RunError, SpawnerTerms, ambient_authority};
 
 use crate::support::commands::guest;
-use crate::support::{engine, net, servers};
+use crate::support::{engine, net, program, servers};
 
 const NAMES: [&str; 4] = ["probe", "probe-unknown", "probe_lib", "probe_lib-unknown"];
 const PROFILES: [&str; 2] = ["release", "debug"];
@@ -11,6 +11,32 @@ const PROFILES: [&str; 2] = ["release", "debug"];
 fn load(profile: &str, name: &str) -> Program {
     let bytes = std::fs::read(guest(profile, name)).unwrap();
     Program::load(engine(), &bytes).unwrap_or_else(|error| panic!("{profile}/{name}: {error}"))
+}
+
+/// What the probe starts: it reads once from its stream and exits with the sum of the bytes, or, where it is given a Net,
+/// computes for ever.
+fn reads() -> Program {
+    program(
+        r#"(module
+  (@custom "refcap.endowments" "stream TcpStream required\nnet Net optional\n")
+  (import "refcap_v1" "socket_wait" (func $wait (param externref i32 i32) (result i32)))
+  (import "refcap_v1" "stream_read" (func $read (param externref i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (table $slots 2 externref)
+  (global $granted (mut i32) (i32.const 0))
+  (func (export "refcap_grant") (param externref) (result i32)
+    (table.set $slots (global.get $granted) (local.get 0))
+    (global.set $granted (i32.add (global.get $granted) (i32.const 1)))
+    (i32.const 0))
+  (func (export "refcap_start") (result i32)
+    (block $sum (loop $again
+      (br_if $sum (ref.is_null (table.get $slots (i32.const 1))))
+      (br $again)))
+    (drop (call $wait (table.get $slots (i32.const 0)) (i32.const 1) (i32.const 0)))
+    (drop (call $read (table.get $slots (i32.const 0)) (i32.const 0) (i32.const 3)))
+    (i32.add (i32.load8_u (i32.const 0))
+      (i32.add (i32.load8_u (i32.const 1)) (i32.load8_u (i32.const 2))))))"#,
+    )
 }
 
 #[tokio::test]
@@ -28,6 +54,11 @@ async fn the_sdk_works_in_every_kind_of_build() {
             let mut vat = vat.start().await.unwrap();
             let late = net("connect tcp 192.0.2.1:1");
             vat.handle().grant("late", &late);
+            let terms = SpawnerTerms::new()
+                .program("reads", &reads())
+                .loads(engine(), 1 << 10);
+            let spawner = Capability::spawner("spawner", terms, ambient_authority()).unwrap();
+            vat.handle().grant("spawner", &spawner);
             let exit = vat
                 .run()
                 .await

@@ -93,3 +93,31 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_may_come_in_parts() {
+        let lines = concat!(
+            r#"{"event":"grant","id":1,"kind":"Net","label":"net"}"#,
+            "\n",
+            r#"{"event":"derive","id":2,"parent":1,"kind":"Net","label":"net","vat":1}"#,
+            "\n"
+        );
+        for length in 1..lines.len() {
+            let mut record = Record::default();
+            lines.as_bytes().chunks(length).for_each(|part| record.take(part));
+            assert_eq!((record.tree.len(), record.problem), (2, None), "{length}");
+        }
+    }
+
+    #[test]
+    fn the_first_problem_is_kept() {
+        let mut record = Record::default();
+        record.take(b"no\n{}\n");
+        let problem = record.problem.unwrap();
+        assert!(problem.starts_with("not an event"), "{problem}");
+    }
+}

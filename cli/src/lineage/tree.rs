@@ -51,8 +51,8 @@ pub(super) struct Capability {
     /// What the host narrowed it to, last.
     pub(super) bound: Option<Plain>,
     pub(super) fate: Fate,
-    /// It and all below it have ended, and so does what is derived from it later.
-    felled: Option<Felled>,
+    /// The number of what it and all below it ended with; what is derived from it later does too.
+    felled: Option<u64>,
 }
 
 /// Who holds a capability.
@@ -83,12 +83,6 @@ pub(super) enum Fate {
     Expired,
     /// It ended with what it was derived from, of that number.
     Fell { with: u64 },
-}
-
-/// What ended a subtree.
-#[derive(Debug, Clone, Copy)]
-struct Felled {
-    top: u64,
 }
 
 impl Tree {
@@ -210,7 +204,7 @@ impl Tree {
             first_refusal: None,
             turned_away: 0,
             bound: None,
-            fate: felled.map_or(Fate::Held, |felled| Fate::Fell { with: felled.top }),
+            fate: felled.map_or(Fate::Held, |with| Fate::Fell { with }),
             felled,
         });
         self.by_id.insert(id, index);
@@ -266,7 +260,7 @@ impl Tree {
             if capability.felled.is_some() {
                 continue;
             }
-            capability.felled = Some(Felled { top: id });
+            capability.felled = Some(id);
             if index == top {
                 // Also of one that was given up before: that it was revoked is why the others ended.
                 capability.fate = fate;
@@ -405,6 +399,39 @@ mod tests {
     fn a_log_may_begin_late() {
         let tree = tree(&["close 1", "derive 3 2 1", "derive 4 3 1", "revoke 2"]);
         assert_eq!((tree.roots(), fates(&tree)), (&[0][..], vec![Held, Held]));
+    }
+
+    // Guests decide how many there are.
+    #[test]
+    fn what_is_kept_has_a_limit() {
+        let mut tree = Tree::default();
+        let word = Plain::new("Net");
+        let last = MOST as u64 + 7;
+        for id in 1..=last {
+            let birth = Birth {
+                id,
+                kind: word.clone(),
+                label: word.clone(),
+                vat: None,
+                authority: None,
+                target: None,
+            };
+            let begins = match id {
+                1 => Event::Grant(birth),
+                _ => Event::Derive { birth, parent: 1 },
+            };
+            tree.apply(begins).unwrap();
+            let started = Event::Start {
+                vat: id,
+                program: None,
+            };
+            tree.apply(started).unwrap();
+        }
+        tree.apply(Event::Close { id: last }).unwrap();
+        assert_eq!(
+            (tree.len(), tree.left_out(), tree.programs.len()),
+            (MOST, 7, MOST)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! since the program around it has all the authority of its process, and simpler than the real host in
 //! these points: a local end is checked once it is bound or connected, not before, and can't be chosen for a
 //! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
-//! lease; limits, flags and labels have no effect; there are no guards and no audit log.
+//! lease; limits, flags and labels have no effect; spawners start no programs; there are no guards and no audit log.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,9 +26,14 @@ use crate::host::{Failure, Status};
 use lineage::{End, Lineage};
 use sockets::{Closable, Socket};
 
+mod children;
 mod lineage;
 mod sockets;
 
+pub(crate) use children::{
+    child_argument, child_grant, child_limit, child_start, child_stop, child_wait, spawner_load,
+    spawner_program,
+};
 pub(crate) use sockets::{
     listener_accept, name_connect, name_describe, net_bind_udp, net_connect_from, net_limit, net_listen,
     net_resolve, poller_add, poller_new, poller_remove, poller_wait, socket_wait, udp_connect, udp_dropped,
@@ -56,6 +61,8 @@ enum Object {
     Poller(sockets::Poller),
     /// What it revokes.
     Revoker(Arc<Lineage>),
+    /// It starts nothing.
+    Spawner,
 }
 
 impl Slot {
@@ -73,7 +80,9 @@ impl Slot {
             Object::Stream(stream) => Some(stream.clone()),
             Object::Listener(listener, _) => Some(listener.clone()),
             Object::Udp(socket) => Some(socket.clone()),
-            Object::Net(..) | Object::Name(_) | Object::Poller(_) | Object::Revoker(_) => None,
+            Object::Net(..) | Object::Name(_) | Object::Poller(_) | Object::Revoker(_) | Object::Spawner => {
+                None
+            }
         };
         let lineage = self.lineage.child(socket).ok_or_else(revoked)?;
         Ok(Slot { object, lineage })
@@ -193,6 +202,7 @@ pub(crate) fn cap_kind(slot: &Slot) -> Status {
         Object::Udp(_) => Kind::UdpSocket,
         Object::Poller(_) => Kind::Poller,
         Object::Revoker(_) => Kind::Revoker,
+        Object::Spawner => Kind::Spawner,
     };
     Ok(kind.code().unsigned_abs())
 }

@@ -290,3 +290,56 @@ async fn a_child_that_nobody_can_stop_any_more_stops() {
     })
     .await;
 }
+
+// Starting, exiting, stopping and revoking at any moment, on two threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starting_stopping_and_revoking_race_and_nothing_is_left() {
+    let server = Silent::start().await;
+    let net = net("connect tcp 127.0.0.1:*");
+    let mut starter = Puppet::start(&net).await;
+    let mut fates = std::collections::BTreeMap::new();
+    for round in 0_u64..150 {
+        let terms = SpawnerTerms::new()
+            .program("reads", &reader(server.address))
+            .program("spins", &spin())
+            .program("exits", &plain("(i32.const 7)"));
+        let spawner = spawner(terms);
+        starter.handle().grant("spawner", &spawner);
+        starter.take(SPAWNER, "spawner").await.unwrap();
+        let name = ["reads", "spins", "exits"][usize::try_from(round % 3).unwrap()];
+        starter.prepare(CHILD, name).await.unwrap();
+        let _ = starter.give(CHILD, 1, "net").await;
+        let revoking = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_micros(round * 7 % 900)).await;
+            spawner.revoke()
+        });
+        let started = starter.start_child(CHILD).await;
+        let ended = match (started, round % 2) {
+            (Ok(_), 0) => starter.stop_child(CHILD).await.map(|_| "stopped"),
+            (Ok(_), _) => starter.wait_for(CHILD, 0).await.map(|_| "ended"),
+            (Err(error), _) => Err(error),
+        };
+        assert!(
+            matches!(ended, Ok(_) | Err(ErrorCode::Revoked)),
+            "{name}: {ended:?}"
+        );
+        *fates.entry(format!("{ended:?}")).or_insert(0) += 1;
+        assert!(revoking.await.unwrap() >= 2);
+        soon(async {
+            while starter.handle().children() > 0 {
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+        })
+        .await;
+        assert_eq!(net.lineage().len(), 2, "{name}");
+        // Drops the references to what was revoked.
+        for slot in [SPAWNER, CHILD] {
+            let _ = starter.close(slot).await;
+        }
+        assert_eq!(starter.handle().capabilities(), 1);
+    }
+    println!("{fates:?}");
+    assert_eq!(starter.handle().sockets(), 0);
+    // All that was lent is there again: 256 MiB but for what the puppet has.
+    assert!(starter.raw("grow_memory", &[4_000]).await >= 0);
+}

@@ -2,6 +2,7 @@
 
 mod ends;
 mod limits;
+mod log;
 mod many;
 mod starting;
 

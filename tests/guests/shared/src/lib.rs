@@ -3,7 +3,9 @@
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 
-use refcap_guest::{Error, ErrorCode, Guard, Net, TcpStream, grants};
+use std::time::Duration;
+
+use refcap_guest::{Ending, Error, ErrorCode, Guard, Net, Spawner, TcpStream, grants};
 
 /// Tries the SDK against an echo server, whose address is all that `net` allows. Where `more` is there,
 /// it panics, to show how a panic is reported.
@@ -58,6 +60,7 @@ pub fn probe(net: Net, more: Option<Net>) -> Result<(), String> {
             "many",
         )?;
     }
+    children(&grants::take("spawner").map_err(text)?, &net, server).map_err(text)?;
     let late: Net = grants::take("late").map_err(text)?;
     check(
         late.describe().map_err(text)? == "connect tcp 192.0.2.1:1",
@@ -135,6 +138,46 @@ fn copied(stream: &mut TcpStream, other: &mut TcpStream) -> Result<(), Error> {
     let mut back = [0; 17];
     other.read_exact(&mut back).map_err(to_error)?;
     assert_eq!(&back, text);
+    Ok(())
+}
+
+/// Starts programs: `reads`, which reads what comes from an endowment `stream`, adds up the bytes and exits with their
+/// sum, or waits for ever where its endowment `net` is there; and one from bytes, which is refused.
+fn children(spawner: &Spawner, net: &Net, server: &str) -> Result<(), Error> {
+    let mut stream = net.connect(server)?;
+    stream.write_all(&[1, 2, 3]).map_err(to_error)?;
+    let first = spawner.program("reads")?.give("stream", stream)?;
+    let first = first
+        .argument("one")?
+        .memory(1 << 20)?
+        .capabilities(4)?
+        .sockets(0)?;
+    let first = first.time(Duration::from_secs(60))?.start()?;
+    let report = String::new();
+    assert_eq!(first.wait()?, Ending::Exited { code: 6, report });
+    assert!(!first.stop()?);
+
+    let (lent, revoker) = net.revocable()?;
+    let second = spawner.program("reads")?.give("stream", lent.connect(server)?)?;
+    let second = second.grant("net", &lent)?.memory(1 << 20)?.start()?;
+    assert_eq!(second.try_wait()?, None);
+    assert_eq!(second.wait_timeout(Duration::from_millis(1))?, None);
+    // The Net and its stream, and what the child holds of them.
+    assert_eq!(revoker.revoke()?, 3);
+    assert!(second.stop()?);
+    assert_eq!(second.wait()?, Ending::Stopped);
+
+    let missing = spawner.program("reads")?.start().map_err(|error| error.code());
+    assert!(matches!(missing, Err(ErrorCode::NotStarted)));
+    let wrong = spawner
+        .program("reads")?
+        .grant("stream", net)
+        .map_err(|error| error.code());
+    assert!(matches!(wrong, Err(ErrorCode::BadArgument)));
+    let unknown = spawner.program("writes").map_err(|error| error.code());
+    assert!(matches!(unknown, Err(ErrorCode::NotFound)));
+    let bytes = spawner.load(b"not wasm").map_err(|error| error.code());
+    assert!(matches!(bytes, Err(ErrorCode::BadArgument)));
     Ok(())
 }
 
