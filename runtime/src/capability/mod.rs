@@ -1,8 +1,8 @@
 //! Capabilities: what a reference names.
 //!
 //! A capability is an object (what), an authority (which operations on it) and a place in a lineage (what
-//! it was derived from). [`id`] gives names that are never reused, [`lineage`] says what is alive and [`nodes`] is what it is made of, [`lease`]
-//! ends what has had its time, [`rights`] is what a capability allows and on what terms,
+//! it was derived from). [`object`] says what, [`id`] gives names that are never reused, [`lineage`] says what is alive
+//! and [`nodes`] is what it is made of, [`lease`] ends what has had its time, [`rights`] is what a capability allows and on what terms,
 //! [`table`] is one vat's own view, [`mailbox`] is how the lineage tells a running vat of changes, and
 //! [`handle`] is what the embedder holds. Nothing here knows wasm.
 
@@ -12,6 +12,7 @@ mod lease;
 pub(crate) mod lineage;
 pub(crate) mod mailbox;
 mod nodes;
+mod object;
 pub(crate) mod rights;
 pub(crate) mod table;
 

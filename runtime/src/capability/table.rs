@@ -10,8 +10,10 @@ use refcap_abi::{ErrorCode, Kind};
 
 use super::Capability;
 use super::id::{CapId, Key, Register};
-use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Sever, Tree};
+use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Tree};
 use super::mailbox::{Letter, Mailbox};
+pub(crate) use super::object::Object;
+use super::object::Passing;
 use super::rights::Rights;
 use crate::audit;
 use crate::budget::Account;
@@ -19,96 +21,6 @@ use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 use crate::object::Line;
 use crate::vat::{Child, Spawner};
-
-/// What a capability is a capability to.
-#[derive(Debug, Clone)]
-pub(crate) enum Object {
-    Net(Arc<Rights>),
-    Name(Arc<NameDoor>),
-    TcpListener(Arc<ListenerDoor>),
-    TcpStream(Arc<TcpDoor>),
-    UdpSocket(Arc<UdpDoor>),
-    Poller(Arc<PollSet>),
-    Guard(Guard),
-    /// Something that a program implements.
-    Object(Arc<Line>),
-    Spawner(Arc<Spawner>),
-    Child(Arc<Child>),
-    /// The power to end another node of the same lineage.
-    Revoker(Key<Node>),
-    /// What was one of these, until its lease ended or it was moved to another vat: the error that tells.
-    Gone(Kind, ErrorCode),
-}
-
-/// How a capability gets from one vat to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Passing {
-    /// The other vat gets one that is derived from it.
-    Derived,
-    /// The other vat gets this one. Two vats can't read from one connection: each would have half of it.
-    Moved,
-    /// It means something in one vat only.
-    Never,
-}
-
-impl Object {
-    pub(crate) fn kind(&self) -> Kind {
-        match self {
-            Object::Net(_) => Kind::Net,
-            Object::Name(_) => Kind::Name,
-            Object::TcpListener(_) => Kind::TcpListener,
-            Object::TcpStream(_) => Kind::TcpStream,
-            Object::UdpSocket(_) => Kind::UdpSocket,
-            Object::Poller(_) => Kind::Poller,
-            Object::Guard(_) => Kind::Guard,
-            Object::Object(_) => Kind::Object,
-            Object::Spawner(_) => Kind::Spawner,
-            Object::Child(_) => Kind::Child,
-            Object::Revoker(_) => Kind::Revoker,
-            Object::Gone(kind, _) => *kind,
-        }
-    }
-
-    /// What must end with the capability.
-    fn sever(&self) -> Option<Arc<dyn Sever>> {
-        match self {
-            Object::Name(door) => Some(door.clone()),
-            Object::TcpListener(door) => Some(door.clone()),
-            Object::TcpStream(door) => Some(door.clone()),
-            Object::UdpSocket(door) => Some(door.clone()),
-            Object::Child(child) => Some(child.control().clone()),
-            Object::Object(line) => Some(line.clone()),
-            Object::Net(_)
-            | Object::Poller(_)
-            | Object::Guard(_)
-            | Object::Revoker(_)
-            | Object::Spawner(_)
-            | Object::Gone(..) => None,
-        }
-    }
-
-    /// The same for one more holder, who can lose it alone.
-    fn for_another(self) -> Object {
-        match self {
-            Object::Object(line) => Object::Object(Line::to(line.implementer().clone())),
-            other => other,
-        }
-    }
-
-    fn passing(&self) -> Passing {
-        match self {
-            Object::Net(_)
-            | Object::Guard(_)
-            | Object::Revoker(_)
-            | Object::Object(_)
-            | Object::Spawner(_) => Passing::Derived,
-            Object::Name(_) | Object::TcpListener(_) | Object::TcpStream(_) | Object::UdpSocket(_) => {
-                Passing::Moved
-            }
-            Object::Poller(_) | Object::Child(_) | Object::Gone(..) => Passing::Never,
-        }
-    }
-}
 
 /// One capability that the vat holds.
 #[derive(Debug)]
@@ -205,7 +117,7 @@ impl Entry {
     /// The way to the program that implements an Object.
     pub(crate) fn line(&self) -> Result<&Arc<Line>, ErrorCode> {
         match &self.object {
-            Object::Object(line) => Ok(line),
+            Object::Implemented(line) => Ok(line),
             _ => Err(ErrorCode::WrongKind),
         }
     }
@@ -649,6 +561,7 @@ mod tests {
 
     use super::*;
     use crate::ambient::ambient_authority;
+    use crate::capability::lineage::Sever;
 
     const BOUNDS: Bounds = Bounds {
         depth: 10,

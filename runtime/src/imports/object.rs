@@ -26,7 +26,7 @@ pub(super) fn new(call: &mut Call<'_>) -> Reply {
     make_room(call, 1)?;
     let instance = u8::try_from(call.instance()).unwrap_or(u8::MAX);
     let implementer = Implementer::new(&call.state().mailbox, instance, call.int(0));
-    let object = Object::Object(Line::to(implementer));
+    let object = Object::Implemented(Line::to(implementer));
     let made = call.state_mut().table.plant("object", object);
     Ok(Outcome::One(made.map_err(Refusal::from)?))
 }
