@@ -45,7 +45,7 @@ fn long_help() -> String {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Inspect(inspect::Inspect),
     Check(check::Check),
     Lineage(lineage::Lineage),
