@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 
 use refcap::{Capability, ErrorCode, Exit, Limits, Program, RunError, SpawnerTerms, ambient_authority};
-use refcap_abi::{
-    IMPORTS, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES, MAX_WAITING_CALLS, MODULE, Param,
-};
+use refcap_abi::{IMPORTS, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES, MODULE, Param};
 
 use crate::support::servers::Silent;
 use crate::support::{engine, net, program, soon};
@@ -289,7 +287,6 @@ async fn calls_inside_one_another_end_at_a_limit_and_leave_nothing() {
          ;; And it works as before.
          (i32.sub (call $it (i32.const 0) (i32.const 0)) (i32.const 7))";
     assert_eq!(run(&caller(body)).await, 0);
-    assert!(MAX_CALL_DEPTH >= 16);
 }
 
 #[tokio::test]
@@ -447,8 +444,7 @@ async fn a_call_ends_when_its_object_is_revoked() {
 }
 
 #[tokio::test]
-async fn callers_hear_when_the_implementer_traps_or_is_full() {
-    assert!(MAX_WAITING_CALLS > 0);
+async fn a_trap_in_a_served_call_ends_the_vat_that_serves() {
     // The parent traps in the call; its child goes with it, so the embedder sees the trap.
     let parent = parent(&format!("{START} (call $object_serve (i32.const 0))"));
     let child = child("(call $it (i32.const 2) (i32.const 0) (i32.const 0))");

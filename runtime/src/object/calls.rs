@@ -112,3 +112,53 @@ impl Calls {
         drop(left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(number: i32) -> (Call, oneshot::Receiver<Reply>) {
+        let (answer, answered) = oneshot::channel();
+        let call = Call {
+            instance: 0,
+            number,
+            method: 0,
+            message: Message::default(),
+            answer,
+        };
+        (call, answered)
+    }
+
+    #[test]
+    fn so_many_calls_wait_and_those_that_nobody_waits_for_make_room() {
+        let calls = Calls::default();
+        let mut waiting = Vec::new();
+        for number in 0..i32::try_from(MAX_WAITING_CALLS).unwrap() {
+            let (call, answered) = call(number);
+            calls.leave(call).unwrap();
+            waiting.push(answered);
+        }
+        let (more, _answered) = call(-1);
+        assert_eq!(calls.leave(more), Err(Full::Full));
+        drop(waiting.remove(0));
+        let (more, mut answered) = call(-2);
+        calls.leave(more).unwrap();
+        // The first is the one whose caller gave up, and is skipped.
+        assert_eq!(calls.take().map(|call| call.number), Some(1));
+        calls.close();
+        let told = answered.try_recv().unwrap_err();
+        assert_eq!(told, oneshot::error::TryRecvError::Closed);
+        let (more, _answered) = call(-3);
+        assert_eq!(calls.leave(more), Err(Full::Gone));
+    }
+
+    #[test]
+    fn what_nobody_holds_is_told_to_its_instance_once() {
+        let calls = Calls::default();
+        calls.forgotten(1, 7);
+        calls.forgotten(0, 8);
+        assert_eq!(calls.take_forgotten(0), Some(8));
+        assert_eq!(calls.take_forgotten(0), None);
+        assert_eq!(calls.take_forgotten(1), Some(7));
+    }
+}
