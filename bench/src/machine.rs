@@ -12,6 +12,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) rust: String,
     pub(crate) commit: String,
+    /// How much else it did: the average of the last minutes, with this.
+    pub(crate) load: String,
     /// The day, as `2026-11-24`.
     pub(crate) date: String,
 }
@@ -36,6 +38,7 @@ impl Machine {
             kernel: say("uname", &["-sr"]),
             rust: say("rustc", &["--version"]),
             commit: say("git", &["describe", "--always", "--dirty"]),
+            load: load(),
             date: say("date", &["-u", "+%Y-%m-%d"]),
         }
     }
@@ -65,6 +68,7 @@ impl Machine {
             ("system", &self.kernel),
             ("compiler", &self.rust),
             ("commit", &self.commit),
+            ("load at the end, over 1, 5 and 15 minutes", &self.load),
             ("day", &self.date),
         ] {
             let _ = writeln!(text, "- {what}: {value}");
@@ -75,6 +79,15 @@ impl Machine {
             "- wasmtime {WASMTIME}; release build with thin link-time optimisation"
         );
         text
+    }
+}
+
+/// How many processes wanted to run.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    match text.split(' ').collect::<Vec<_>>()[..] {
+        [one, five, fifteen, ..] => format!("{one}, {five}, {fifteen}"),
+        _ => "unknown".to_owned(),
     }
 }
 

@@ -46,8 +46,9 @@ fn try_to_draw(path: &Path, row: &str, all: &[&Measured]) -> Drawn {
         true => (f64::log10, (lowest.log10() - 0.1).floor()),
         false => (|value| value, 0.0),
     };
-    // Room for the legend.
-    let top = bottom + (scale(highest) - bottom) * 1.3;
+    // Room for the legend above the bars: a line for each model.
+    let legend = (models.len() as f64 * 16.0 + 14.0) / f64::from(HEIGHT - 70);
+    let top = bottom + (scale(highest) - bottom) / (1.0 - legend.min(0.8));
     let unit = all.first().map_or("", |measured| measured.unit);
 
     let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
