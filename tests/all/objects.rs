@@ -278,6 +278,53 @@ async fn an_object_can_be_taken_back_closed_and_forgotten() {
     assert_eq!(run(&caller(body)).await, 0);
 }
 
+// What was attached for an object that was closed once went with the next call, to another one.
+#[tokio::test]
+async fn what_was_attached_to_a_call_that_fails_goes_to_nobody_else() {
+    let body = "(call $object_revocable (global.get $object)) (local.set $s)
+         (local.set $r) (table.set $granted (i32.const 5) (local.get $r)) (local.set $r)
+         (drop (call $cap_close (local.get $r)))
+         (drop (call $message_attach (table.get $granted (i32.const 0))))
+         (if (i32.ne (call $object_call (local.get $r) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0))
+           (i32.const -3)) (then (return (i32.const 1))))
+         (drop (call $message_attach (table.get $granted (i32.const 0))))
+         (if (i32.ne (call $object_call (ref.null extern) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0))
+           (i32.const -4)) (then (return (i32.const 2))))
+         (drop (call $message_attach (table.get $granted (i32.const 0))))
+         (if (i32.ne (call $it (i32.const 7) (i32.const 100000)) (i32.const -10)) (then (return (i32.const 3))))
+         ;; Nothing came along.
+         (call $it (i32.const 7) (i32.const 0))";
+    let grant = net("connect tcp *:*");
+    let exit = run_with(&caller(body), &grant).await.unwrap();
+    assert_eq!(exit.code, code(ErrorCode::NotFound));
+    assert_eq!(grant.lineage().len(), 1);
+}
+
+// The answer to method 2 has an error and, before it, nothing; what a callee attached before it failed is not sent.
+#[tokio::test]
+async fn nothing_goes_along_with_an_error() {
+    let keen = module(
+        &["object_new", "message_attach", "message_take"],
+        r#"(memory (export "memory") 1)
+        (func (export "make") (result externref) (call $object_new (i32.const 1)) (drop))
+        (func (export "refcap_dispatch") (param i32 i32 i32 i32) (result i32) (local $r externref)
+          (call $message_take (i32.const 0)) (drop) (local.set $r)
+          (drop (call $message_attach (local.get $r)))
+          (i32.const -1))"#,
+    );
+    let body = "(drop (call $message_attach (table.get $granted (i32.const 0))))
+         (if (i32.ne (call $object_call (call $make) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+           (i32.const -1)) (then (return (i32.const 1))))
+         (call $message_take (i32.const 0)) (local.set $s) (drop) (local.get $s)";
+    let wat = app(&["object_call", "message_attach", "message_take"], "", body).replacen(
+        "(@custom",
+        r#"(import "keen" "make" (func $make (result externref))) (@custom"#,
+        1,
+    );
+    let program = linked(&wat, &[("keen", &program(&keen))]);
+    assert_eq!(run(&program).await, code(ErrorCode::NotFound));
+}
+
 #[tokio::test]
 async fn calls_inside_one_another_end_at_a_limit_and_leave_nothing() {
     // The object calls the object that it was sent, itself, with itself.

@@ -148,6 +148,10 @@ impl Mailbox {
     pub(crate) fn leave(&self, name: &str, capability: Capability) {
         let replaced = {
             let mut parcels = lock(&self.parcels);
+            // Nobody would take it, and it would be dropped with the mailbox, by whoever has the lineage locked.
+            if self.ended.load(Ordering::Relaxed) {
+                return;
+            }
             let old = parcels.iter().position(|(other, _)| other == name);
             let old = old.map(|index| parcels.swap_remove(index));
             parcels.push((name.to_owned(), capability));

@@ -81,6 +81,7 @@ fn define<P: Passage>(linker: &mut Linker<VatState>, site: Site) -> wasmtime::Re
 fn helper(import: &Import) -> Body {
     match import.name {
         "enter" => now!(object::enter),
+        "discard" => now!(object::discard),
         "leave" => now!(object::leave),
         "remote" => later!(object::remote),
         "next" => later!(object::next),

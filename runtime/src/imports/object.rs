@@ -95,7 +95,8 @@ pub(super) fn attach(call: &mut Call<'_>) -> Reply {
 ///
 /// - **Needs** bytes.
 /// - **Checks** their number; that there is a call to answer.
-/// - **Returns** 0. The answer goes with the return of `refcap_dispatch`, and with it what was attached.
+/// - **Returns** 0. The answer goes with the return of `refcap_dispatch`, and with it what was attached; nothing of both
+///   goes with an error. A call that this program makes in between takes what was attached, and the answer is gone.
 ///   `LimitReached`, `BadArgument` when there is no call.
 /// - **Traps** never.
 pub(super) fn answer(call: &mut Call<'_>) -> Reply {
@@ -197,6 +198,7 @@ pub(crate) static HELPERS: &[Import] = &[
         3,
         false,
     ),
+    helper("discard", &[], 0, false),
     helper("leave", &[Param::I32], 0, false),
     helper("remote", &[Param::I32, Param::I32], 0, true),
     helper("next", &[Param::I32], 4, true),
@@ -241,6 +243,14 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     Ok(Outcome::Done(callee.into()))
 }
 
+/// `discard() -> status`: the call could not begin. What was attached to it must not go with the next one, which may be to
+/// somebody else.
+pub(super) fn discard(call: &mut Call<'_>) -> Reply {
+    let instance = call.instance();
+    drop(call.state_mut().instance_mut(instance).outgoing.take());
+    Ok(Outcome::Done(0))
+}
+
 /// `leave(status) -> status`: the call that was begun last has returned. What the callee sends along goes to the caller.
 pub(super) fn leave(call: &mut Call<'_>) -> Reply {
     let status = call.int(0);
@@ -249,12 +259,20 @@ pub(super) fn leave(call: &mut Call<'_>) -> Reply {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
     };
     let callee = state.instance_mut(frame.callee.into());
-    let answer = callee.outgoing.take();
+    let answer = answer_with(status, callee.outgoing.take());
     callee.received = frame.before;
     if let Some(caller) = frame.caller {
         state.instance_mut(caller.into()).received = answer;
     }
     told(status)
+}
+
+/// What goes back to a caller: nothing but the error, where there is one.
+fn answer_with(status: i32, message: Message) -> Message {
+    match status {
+        0.. => message,
+        _ => Message::default(),
+    }
 }
 
 /// What a callee says, as what a caller hears: errors are errors, by whomever.
@@ -371,7 +389,7 @@ pub(super) fn done(call: &mut Call<'_>) -> Reply {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
     };
     let callee = state.instance_mut(frame.callee.into());
-    let message = callee.outgoing.take();
+    let message = answer_with(status, callee.outgoing.take());
     callee.received = frame.before;
     // Nobody may be waiting any more.
     let _ = answer.send((status, message));

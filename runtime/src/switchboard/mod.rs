@@ -29,7 +29,7 @@
 //! - **Checks** the length; how many calls are inside one another; for another vat, how many wait for it.
 //! - **Returns** what the implementer returns: a number that is not negative, or an error. The answer's bytes are
 //!   there for `message_read`, its capabilities for `message_take`. What was attached (`message_attach`) goes with
-//!   the message, also where the call fails. `CalleeFailed` when the program has ended, has no `refcap_dispatch`, or
+//!   the message; where the call can't begin, it is given up. `CalleeFailed` when the program has ended, has no `refcap_dispatch`, or
 //!   returns what is no error; `TimedOut`, `LimitReached`; `Revoked` when the object is revoked while it waits.
 //! - **Traps** never by itself; when the implementer is in the same vat and traps, the vat ends.
 //!

@@ -10,6 +10,7 @@
 
   (import "refcap_switchboard" "enter"
     (func $enter (param externref i32 i32 i32) (result i32 i32 i32 i32)))
+  (import "refcap_switchboard" "discard" (func $discard (result i32)))
   (import "refcap_switchboard" "leave" (func $leave (param i32) (result i32)))
   (import "refcap_switchboard" "remote" (func $remote (param i32 i32) (result i32)))
   (import "refcap_switchboard" "next" (func $next (param i32) (result i32 i32 i32 i32 i32)))
@@ -66,7 +67,8 @@
     (local.set $number)
     (if (i32.eq (local.get $program) (i32.const -1000)) ;; in another vat
       (then (return (call $remote (local.get $method) (local.get $timeout)))))
-    (if (i32.lt_s (local.get $program) (i32.const 0)) (then (return (local.get $program))))
+    (if (i32.lt_s (local.get $program) (i32.const 0))
+      (then (drop (call $discard)) (return (local.get $program))))
     (call $leave
       (call $dispatch_to (local.get $program) (local.get $number) (local.get $method) (local.get $length)
         (local.get $capabilities))))
