@@ -159,6 +159,7 @@ pub const IMPORTS: &[Import] = &[
     import("message_attach", &[Ref], 0),
     import("message_answer", &[I32, I32], 0),
     import("message_read", &[I32, I32], 0),
+    import("message_count", &[], 0),
     import("message_take", &[I32], 1),
     // programs that this one is linked to
     import("link_find", &[I32, I32], 0),

@@ -17,6 +17,7 @@ pub mod link;
 mod listener;
 mod name;
 mod net;
+pub mod object;
 mod poller;
 #[cfg(target_family = "wasm")]
 mod raw;
@@ -42,6 +43,7 @@ pub use guard::Guard;
 pub use listener::{Incoming, TcpListener};
 pub use name::Name;
 pub use net::Net;
+pub use object::{Message, Object};
 pub use poller::{Event, Interest, Pollable, Poller};
 pub use revoker::Revoker;
 pub use rules::{IntoQuery, IntoRules, IntoTerms};
@@ -95,4 +97,5 @@ pub use refcap_guest_macros::linked;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::endowment::{Arguments, Declaration, declare, exit_code, run, section, section_length};
+    pub use crate::object::dispatch;
 }

@@ -107,6 +107,22 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_child_stop(child: u32) -> i32;
     safe fn refcap_v1_stub_cap_kind(capability: u32) -> i32;
     safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
+    safe fn refcap_v1_stub_object_new(out: u32, number: i32) -> i32;
+    safe fn refcap_v1_stub_object_revocable(out: u32, revoker: u32, object: u32) -> i32;
+    fn refcap_v1_stub_object_forgotten(number: *mut i32) -> i32;
+    fn refcap_v1_stub_object_call(
+        object: u32,
+        method: u32,
+        bytes: *const u8,
+        length: usize,
+        timeout: u32,
+    ) -> i32;
+    safe fn refcap_v1_stub_object_serve(timeout: u32) -> i32;
+    safe fn refcap_v1_stub_message_attach(capability: u32) -> i32;
+    fn refcap_v1_stub_message_answer(bytes: *const u8, length: usize) -> i32;
+    fn refcap_v1_stub_message_read(buffer: *mut u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_message_count() -> i32;
+    safe fn refcap_v1_stub_message_take(out: u32, place: u32) -> i32;
     fn refcap_v1_stub_link_find(name: *const u8, length: usize) -> i32;
     safe fn refcap_v1_stub_link_give(capability: u32, program: u32) -> i32;
     safe fn refcap_v1_stub_link_take(out: u32, program: u32) -> i32;
@@ -484,6 +500,65 @@ pub(crate) fn child_stop(child: &Slot) -> Status {
 
 pub(crate) fn cap_kind(capability: &Slot) -> Status {
     checked(refcap_v1_stub_cap_kind(capability.number()?))
+}
+
+pub(crate) fn object_new(number: i32) -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    checked(refcap_v1_stub_object_new(out.number, number))?;
+    Ok(out)
+}
+
+pub(crate) fn object_revocable(object: &Slot) -> Result<(Slot, Slot), Failure> {
+    let (object, out, revoker) = (object.number()?, Slot::new()?, Slot::new()?);
+    checked(refcap_v1_stub_object_revocable(
+        out.number,
+        revoker.number,
+        object,
+    ))?;
+    Ok((out, revoker))
+}
+
+/// The number of an object that nobody holds any more, if there is one that was not told yet.
+pub(crate) fn object_forgotten() -> Option<i32> {
+    let mut number = 0;
+    // SAFETY: the pointer is that of a number, of which the host writes the four bytes.
+    let told = checked(unsafe { refcap_v1_stub_object_forgotten(&raw mut number) });
+    (told == Ok(1)).then_some(number)
+}
+
+pub(crate) fn object_call(object: &Slot, method: u32, bytes: &[u8], timeout: u32) -> Status {
+    let object = object.number()?;
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_object_call(object, method, bytes.as_ptr(), bytes.len(), timeout) })
+}
+
+pub(crate) fn object_serve(timeout: u32) -> Status {
+    checked(refcap_v1_stub_object_serve(timeout))
+}
+
+/// Sends a capability along with the next message. What is left of it here is closed.
+pub(crate) fn message_attach(capability: Slot) -> Status {
+    checked(refcap_v1_stub_message_attach(capability.number()?))
+}
+
+pub(crate) fn message_answer(bytes: &[u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice, which the host only reads.
+    checked(unsafe { refcap_v1_stub_message_answer(bytes.as_ptr(), bytes.len()) })
+}
+
+pub(crate) fn message_read(buffer: &mut [u8]) -> Status {
+    // SAFETY: the pointer and length are those of a slice that is borrowed for writing.
+    checked(unsafe { refcap_v1_stub_message_read(buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn message_count() -> Status {
+    checked(refcap_v1_stub_message_count())
+}
+
+pub(crate) fn message_take(place: u32) -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    checked(refcap_v1_stub_message_take(out.number, place))?;
+    Ok(out)
 }
 
 pub(crate) fn link_find(name: &str) -> Status {

@@ -87,7 +87,7 @@ fn implementer() -> String {
         (func (export "make") (param i32) (result externref)
           (call $object_new (local.get 0)) (drop))
         (func (export "forgotten") (result i32)
-          (if (result i32) (call $object_forgotten (i32.const 8)) (then (i32.const -1)) (else (i32.load (i32.const 8)))))
+          (if (result i32) (call $object_forgotten (i32.const 8)) (then (i32.load (i32.const 8))) (else (i32.const -1))))
         (func (export "put") (param i32 i32) (i32.store8 (local.get 0) (local.get 1)))
         (func (export "refcap_dispatch")
             (param $number i32) (param $method i32) (param $length i32) (param $capabilities i32) (result i32)

@@ -166,6 +166,52 @@ pub(crate) fn grant_take(name: &str) -> Result<Slot, Failure> {
         })
 }
 
+/// A native program has nobody who could call it.
+fn no_objects<T>() -> Result<T, Failure> {
+    let message = "this is a native build, which has no host to call objects: run the program with refcap";
+    Err(failed_with(ErrorCode::CalleeFailed, message.to_owned()))
+}
+
+pub(crate) fn object_new(_number: i32) -> Result<Slot, Failure> {
+    no_objects()
+}
+
+pub(crate) fn object_revocable(_object: &Slot) -> Result<(Slot, Slot), Failure> {
+    no_objects()
+}
+
+pub(crate) fn object_forgotten() -> Option<i32> {
+    None
+}
+
+pub(crate) fn object_call(_object: &Slot, _method: u32, _bytes: &[u8], _timeout: u32) -> Status {
+    no_objects()
+}
+
+pub(crate) fn object_serve(_timeout: u32) -> Status {
+    no_objects()
+}
+
+pub(crate) fn message_attach(_capability: Slot) -> Status {
+    no_objects()
+}
+
+pub(crate) fn message_answer(_bytes: &[u8]) -> Status {
+    no_objects()
+}
+
+pub(crate) fn message_read(_buffer: &mut [u8]) -> Status {
+    no_objects()
+}
+
+pub(crate) fn message_count() -> Status {
+    no_objects()
+}
+
+pub(crate) fn message_take(_place: u32) -> Result<Slot, Failure> {
+    no_objects()
+}
+
 /// A native program is linked to none.
 pub(crate) fn link_find(name: &str) -> Status {
     let message = format!("this is a native build, which is linked to no program, so there is no `{name}`");

@@ -146,6 +146,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "message_attach" => now!(object::attach),
         "message_answer" => now!(object::answer),
         "message_read" => now!(object::read),
+        "message_count" => now!(object::capabilities),
         "message_take" => now!(object::take),
         "link_find" => now!(link::find),
         "grant_take" => now!(vat::grant_take),

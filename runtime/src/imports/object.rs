@@ -54,16 +54,18 @@ pub(super) fn revocable(call: &mut Call<'_>) -> Reply {
 ///
 /// - **Needs** four bytes.
 /// - **Checks** nothing more.
-/// - **Returns** 0, and in the four bytes, little-endian, the number of an object of this program that nobody holds any more, in
-///   this vat or another, each once: what the program keeps for it can go. `NotFound` when there is none.
+/// - **Returns** 1, and in the four bytes, little-endian, the number of an object of this program that nobody holds any more, in
+///   this vat or another, each once: what the program keeps for it can go. 0 when there is none.
 /// - **Traps** never.
 pub(super) fn forgotten(call: &mut Call<'_>) -> Reply {
     let span = Span::new(call, call.int(0), 4)?;
     let instance = u8::try_from(call.instance()).unwrap_or(u8::MAX);
     let number = call.state().mailbox.calls().take_forgotten(instance);
-    let number = number.ok_or(ErrorCode::NotFound)?;
+    let Some(number) = number else {
+        return Ok(Outcome::Done(0));
+    };
     span.answer(call, &number.to_le_bytes());
-    Ok(Outcome::Done(0))
+    Ok(Outcome::Done(1))
 }
 
 /// `message_attach(capability) -> status`: send a capability along with the next call, or with the answer.
@@ -125,6 +127,18 @@ pub(super) fn read(call: &mut Call<'_>) -> Reply {
     let fits = message.len().min(bytes.len());
     bytes[..fits].copy_from_slice(&message[..fits]);
     Ok(Outcome::Done(i32::try_from(message.len()).unwrap_or(i32::MAX)))
+}
+
+/// `message_count() -> status`: how many capabilities came with what was received?
+///
+/// - **Needs** nothing.
+/// - **Checks** nothing.
+/// - **Returns** their number, those that were taken included.
+/// - **Traps** never.
+pub(super) fn capabilities(call: &mut Call<'_>) -> Reply {
+    Ok(Outcome::Done(count(
+        &call.state().instance(call.instance()).received,
+    )))
 }
 
 /// `message_take(place) -> (capability, status)`: a capability of what was received.

@@ -5,7 +5,9 @@ use std::io::{IoSlice, IoSliceMut, Read, Write};
 
 use std::time::Duration;
 
-use refcap_guest::{Ending, Error, ErrorCode, Guard, Net, Spawner, TcpStream, grants};
+use refcap_guest::{Ending, Error, ErrorCode, Guard, Message, Net, Object, Spawner, TcpStream, grants};
+
+refcap_guest::answers_calls!();
 
 /// Tries the SDK against an echo server, whose address is all that `net` allows. Where `more` is there,
 /// it panics, to show how a panic is reported.
@@ -35,6 +37,7 @@ pub fn probe(net: Net, more: Option<Net>) -> Result<(), String> {
     )?;
 
     guarded(&net, server)?;
+    objects(&net, server).map_err(text)?;
     let (lent, revoker) = copy.revocable().map_err(text)?;
     let mut stream = lent.connect(server).map_err(text)?;
     echo(&mut stream, 100_000).map_err(|error| error.to_string())?;
@@ -98,6 +101,59 @@ fn vectored(stream: &mut TcpStream) -> std::io::Result<()> {
     }
     assert_eq!(got, words[..16].concat());
     assert_eq!(stream.read_vectored(&mut [IoSliceMut::new(&mut [])])?, 0);
+    Ok(())
+}
+
+/// An object of our own: what goes along, what comes back, what it says of mistakes, and what is left of it.
+fn objects(net: &Net, server: &str) -> refcap_guest::Result<()> {
+    let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let kept = seen.clone();
+    let server = server.to_owned();
+    let object = Object::new(move |method, mut message| {
+        kept.borrow_mut().push(method);
+        match method {
+            1 => {
+                let net: Net = message.take(0)?;
+                let stream = net.connect(server.as_str())?;
+                let bytes = [message.as_bytes(), b", and back"].concat();
+                Ok((42, Message::new().bytes(bytes).with(net).with(stream)))
+            }
+            2 => message.take::<TcpStream>(0).map(|_| (0, Message::new())),
+            3 => message.take::<Object>(0)?.call(4, Message::new()),
+            4 => Ok((4, Message::new())),
+            _ => message.take::<Net>(9).map(|_| (0, Message::new())),
+        }
+    })?;
+    let lent = |net: &Net| net.only("connect tcp *:*");
+
+    let (number, mut answer) = object.call(1, Message::new().bytes("there").with(lent(net)?))?;
+    assert_eq!(
+        (number, answer.as_bytes(), answer.capabilities()),
+        (42, &b"there, and back"[..], 2)
+    );
+    let mut stream: TcpStream = answer.take(1)?;
+    echo(&mut stream, 10).expect("the stream that came back is open");
+    assert_eq!(answer.take::<Net>(0)?.describe()?, net.describe()?);
+    let code = |result: refcap_guest::Result<_>| result.map(drop).map_err(|error| error.code());
+    assert_eq!(
+        code(object.call(2, Message::new().with(lent(net)?))),
+        Err(ErrorCode::WrongKind)
+    );
+    assert_eq!(code(object.call(9, Message::new())), Err(ErrorCode::NotFound));
+
+    // It is called while it calls.
+    let (own, revoker) = object.revocable()?;
+    assert_eq!(object.call(3, Message::new().with(own))?.0, 4);
+    assert_eq!(*seen.borrow(), [1, 2, 9, 3, 4]);
+    revoker.revoke()?;
+
+    // Nobody holds it: what it kept is dropped when the next one is made.
+    drop(object);
+    let next = Object::new(|_, _| Ok((0, Message::new())))?;
+    assert_eq!(std::rc::Rc::strong_count(&seen), 1);
+    assert_eq!(next.call_timeout(0, Message::new(), Duration::from_secs(1))?.0, 0);
+    let serving = refcap_guest::object::serve(Some(Duration::from_millis(1)));
+    assert_eq!(serving.map_err(|error| error.code()), Err(ErrorCode::TimedOut));
     Ok(())
 }
 
