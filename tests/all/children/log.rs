@@ -35,7 +35,7 @@ async fn tell() {
         .iter()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let about_children = ["spawn", "start", "stop", "exit"];
+    let about_children = ["spawn", "begin", "stop", "exit"];
     let story: Vec<_> = events
         .iter()
         .filter(|event| about_children.contains(&event["event"].as_str().unwrap()))
@@ -46,7 +46,7 @@ async fn tell() {
         .collect();
     assert_eq!(
         words,
-        ["spawn", "start", "exit", "spawn", "start", "stop", "exit"]
+        ["spawn", "begin", "exit", "spawn", "begin", "stop", "exit"]
     );
     for event in &story {
         assert_eq!(event["vat"].as_u64(), Some(vats.0), "{event}");
