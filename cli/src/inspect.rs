@@ -36,7 +36,7 @@ impl Inspect {
         if is_guard(&bytes) {
             return show_guard(&bytes);
         }
-        let linked = self.with.iter().map(|text| module::read_linked(text));
+        let linked = self.with.iter().map(|text| module::read_named("--with", text));
         let linked = linked.collect::<Result<Vec<_>, _>>()?;
         let links: Vec<_> = linked.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
         let inspection = inspect_linked(&bytes, &links);

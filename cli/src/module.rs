@@ -24,13 +24,13 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Reads a program that is to be linked to another: the name, and the module in its binary form.
-pub(crate) fn read_linked(text: &str) -> Result<(&str, Vec<u8>), Failure> {
+/// Reads the module that an option names as NAME=FILE: the name, and the module in its binary form.
+pub(crate) fn read_named<'a>(option: &str, text: &'a str) -> Result<(&'a str, Vec<u8>), Failure> {
     match text.split_once('=') {
         Some((name, file)) => Ok((name, read(Path::new(file))?)),
         None => Err(Failure::new(
             Code::Usage,
-            format_args!("--with {text} is not NAME=FILE, such as plugin=plugin.wasm"),
+            format_args!("{option} {text} is not NAME=FILE, such as plugin=plugin.wasm"),
         )),
     }
 }

@@ -249,7 +249,7 @@ fn exit_code(code: i32) -> ExitCode {
 fn load_linked(runtime: &Runtime, with: &[String]) -> Result<Vec<(String, Program)>, Failure> {
     let mut linked: Vec<(String, Program)> = Vec::new();
     for text in with {
-        let (name, bytes) = module::read_linked(text)?;
+        let (name, bytes) = module::read_named("--with", text)?;
         let links: Vec<_> = linked
             .iter()
             .map(|(name, program)| (name.as_str(), program))

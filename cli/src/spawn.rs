@@ -1,7 +1,5 @@
 //! What a program may start by itself, as the command line says it.
 
-use std::path::Path;
-
 use clap::Args;
 use refcap::{Capability, ChildOutput, Kind, Limits, Program, Runtime, SpawnerTerms, ambient_authority};
 
@@ -103,13 +101,7 @@ impl Spawn {
 
 /// A program and its name, from NAME=FILE.
 fn named<'a>(text: &'a str, runtime: &Runtime) -> Result<(&'a str, Program), Failure> {
-    let Some((name, file)) = text.split_once('=') else {
-        return Err(Failure::new(
-            Code::Usage,
-            format_args!("--spawn {text} is not NAME=FILE, such as plugin=plugin.wasm"),
-        ));
-    };
-    let bytes = module::read(Path::new(file))?;
+    let (name, bytes) = module::read_named("--spawn", text)?;
     let program = Program::load(runtime, &bytes)
         .map_err(|error| Failure::from(error).about(&format!("--spawn {name}")))?;
     Ok((name, program))

@@ -166,24 +166,23 @@ pub(crate) fn spawn(of: &Parentage, program: &str) {
 
 /// It has its endowments and begins to run.
 pub(crate) fn begin(of: &Parentage) {
-    let Parentage {
-        id,
-        label,
-        vat,
-        child,
-    } = of;
-    tracing::info!(target: TARGET, event = "begin", id = id.get(), label = &**label, vat, child);
+    child(of, "begin");
 }
 
 /// Its parent stops it.
 pub(crate) fn stop(of: &Parentage) {
+    child(of, "stop");
+}
+
+/// An event of which there is nothing to say but whose it is.
+fn child(of: &Parentage, event: &'static str) {
     let Parentage {
         id,
         label,
         vat,
         child,
     } = of;
-    tracing::info!(target: TARGET, event = "stop", id = id.get(), label = &**label, vat, child);
+    tracing::info!(target: TARGET, event, id = id.get(), label = &**label, vat, child);
 }
 
 /// It is gone, with all that it started.

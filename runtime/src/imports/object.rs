@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::memory::{Span, copy_in};
 use super::open::make_room;
+use crate::capability::Capability;
 use crate::capability::table::{NoBirth, Object};
 use crate::object::{self, Frame, Full, Implementer, Line, Message};
 use crate::references::{Call, Outcome, Reply};
@@ -151,11 +152,7 @@ pub(super) fn capabilities(call: &mut Call<'_>) -> Reply {
 pub(super) fn take(call: &mut Call<'_>) -> Reply {
     make_room(call, 1)?;
     let (instance, place) = (call.instance(), call.int(0));
-    let received = &mut call.state_mut().instance_mut(instance).received;
-    let slot = usize::try_from(place)
-        .ok()
-        .and_then(|place| received.capabilities.get_mut(place));
-    let Some(capability) = slot.and_then(Option::take) else {
+    let Some(capability) = slot(call, instance, place).and_then(Option::take) else {
         let why = format!("the message has no capability at place {place}, or it was taken");
         return Err(Refusal::new(ErrorCode::NotFound, why).into());
     };
@@ -171,17 +168,19 @@ pub(super) fn take(call: &mut Call<'_>) -> Reply {
         Err(barren) => {
             if !matches!(barren, NoBirth::Revoked) {
                 // The guest may make room and take it then.
-                let received = &mut call.state_mut().instance_mut(instance).received;
-                if let Some(slot) = usize::try_from(place)
-                    .ok()
-                    .and_then(|place| received.capabilities.get_mut(place))
-                {
+                if let Some(slot) = slot(call, instance, place) {
                     *slot = Some(capability);
                 }
             }
             Err(Refusal::from(barren).into())
         }
     }
+}
+
+/// A place for a capability in what an instance has received.
+fn slot<'a>(call: &'a mut Call<'_>, instance: usize, place: i32) -> Option<&'a mut Option<Capability>> {
+    let received = &mut call.state_mut().instance_mut(instance).received;
+    received.capabilities.get_mut(usize::try_from(place).ok()?)
 }
 
 /// How long a call to another vat may take where the caller does not say.
