@@ -234,7 +234,7 @@ impl Child {
             fate: Fate::Ended(Ending::Stopped),
             held: Some((share, seat)),
             parentage: self.parentage(id, label, parent),
-            _place: parent.kin.children.enter(),
+            place: Some(parent.kin.children.enter()),
         };
         let (tell, told) = oneshot::channel();
         executor.spawn(life.live(builder, tell));
@@ -295,7 +295,7 @@ struct Life {
     fate: Fate,
     held: Option<(Share, Seat)>,
     parentage: Parentage,
-    _place: Place,
+    place: Option<Place>,
 }
 
 impl Life {
@@ -347,6 +347,8 @@ impl Drop for Life {
         if let Fate::Ended(ending) = &self.fate {
             audit::exit(&self.parentage, ending);
         }
+        // Nor is it counted any more when that is heard.
+        drop(self.place.take());
         self.control.end(self.fate.clone());
     }
 }
