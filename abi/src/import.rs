@@ -137,6 +137,10 @@ pub const IMPORTS: &[Import] = &[
     suspending("guard_new", &[I32, I32], 1),
     // Revoker
     import("revoker_revoke", &[Ref], 0),
+    // Membrane
+    import("membrane_new", &[], 1),
+    import("membrane_wrap", &[Ref, Ref], 1),
+    import("membrane_cut", &[Ref], 0),
     // Spawner
     import("spawner_program", &[Ref, I32, I32], 1),
     suspending("spawner_load", &[Ref, I32, I32], 1),

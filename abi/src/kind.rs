@@ -28,6 +28,8 @@ pub enum Kind {
     Child,
     /// A small program that says yes or no to each use of a Net that it is put before.
     Guard,
+    /// The power to end all that crosses it, in both directions.
+    Membrane,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
         Kind::Spawner,
         Kind::Child,
         Kind::Guard,
+        Kind::Membrane,
     ];
 
     /// The number that stands for this kind on the wire (from 1).
@@ -60,6 +63,7 @@ impl Kind {
             Kind::Spawner => 9,
             Kind::Child => 10,
             Kind::Guard => 11,
+            Kind::Membrane => 12,
         }
     }
 
@@ -82,6 +86,7 @@ impl Kind {
             Kind::Spawner => "Spawner",
             Kind::Child => "Child",
             Kind::Guard => "Guard",
+            Kind::Membrane => "Membrane",
         }
     }
 

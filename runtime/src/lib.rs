@@ -69,7 +69,7 @@ mod vat;
 pub use ambient::{AmbientAuthority, ambient_authority};
 pub use budget::Usage;
 pub use cache::CacheUse;
-pub use capability::{CapId, Capability, CapabilityInfo, DeriveError, GrantRefused, NarrowError};
+pub use capability::{CapId, Capability, CapabilityInfo, DeriveError, GrantRefused, Membrane, NarrowError};
 pub use guard::{
     FUEL as GUARD_FUEL, Guard, GuardError, MAX_GUARD_BYTES, MAX_GUARD_CODE, MAX_GUARD_MEMORY, MAX_GUARDS,
     is_guard,

@@ -20,6 +20,7 @@ struct Slots {
     spawner: i32,
     child: i32,
     object: i32,
+    membrane: i32,
     closed: i32,
     revoked: i32,
     _server: Silent,
@@ -66,6 +67,7 @@ async fn prepare() -> (Puppet, Slots) {
         .await
         .unwrap();
     guest.call("object_new", &[17, 1]).await.unwrap();
+    guest.call("membrane_new", &[18]).await.unwrap();
     let slots = Slots {
         name: 8,
         listener: 9,
@@ -75,6 +77,7 @@ async fn prepare() -> (Puppet, Slots) {
         spawner: 15,
         child: 16,
         object: 17,
+        membrane: 18,
         net: 3,
         stream: 2,
         revoker: 4,
@@ -99,6 +102,7 @@ fn right_slot(import: &Import, slots: &Slots) -> i32 {
         "spawner" => slots.spawner,
         "child" => slots.child,
         "object" => slots.object,
+        "membrane" => slots.membrane,
         other => panic!("a new family of imports: {other}"),
     }
 }
@@ -162,7 +166,7 @@ async fn every_function_refuses_references_of_another_kind() {
         let right = right_slot(import, &slots);
         let sockets = [slots.stream, slots.listener, slots.udp];
         let others = [slots.net, slots.revoker, slots.name, slots.poller, slots.guard];
-        let programs = [slots.spawner, slots.child, slots.object];
+        let programs = [slots.spawner, slots.child, slots.object, slots.membrane];
         for wrong in others.into_iter().chain(programs).chain(sockets) {
             if wrong == right || (import.name.starts_with("socket_") && sockets.contains(&wrong)) {
                 continue;

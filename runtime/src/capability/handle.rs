@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::id::{CapId, Key};
 use super::lineage::{Barren, Birth, Bounds, CapabilityInfo, Holder, Node, Tree};
+use super::membrane::{Membranes, TooMany};
 use super::rights::{GrantRefused, Rights, label_under, lease_end};
 use super::table::Object;
 use crate::ambient::AmbientAuthority;
@@ -64,6 +65,21 @@ pub enum DeriveError {
     /// The guard could not be put before it.
     #[error(transparent)]
     Guard(#[from] GuardError),
+}
+
+/// Why a capability could not cross a membrane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotEnclosed {
+    /// It is revoked, or the membrane is cut.
+    Revoked,
+    /// It would be behind more than [`MAX_MEMBRANES`](super::membrane::MAX_MEMBRANES).
+    TooMany,
+}
+
+impl From<TooMany> for NotEnclosed {
+    fn from(_: TooMany) -> Self {
+        NotEnclosed::TooMany
+    }
 }
 
 /// Why a capability could not be narrowed in place. Nothing has changed.
@@ -283,6 +299,34 @@ impl Capability {
         }
     }
 
+    /// Derives one that is the same.
+    pub(super) fn another(&self) -> Result<Capability, DeriveError> {
+        let hold = &self.hold;
+        loop {
+            let revoked = || DeriveError::Revoked(self.id());
+            let (rights, narrowings) = hold.tree.rights(hold.node).ok_or_else(revoked)?;
+            let birth = Birth {
+                rights: rights.as_ref(),
+                ..Birth::new(hold.kind, &hold.label)
+            };
+            let (id, holder) = (birth.id, Holder::Host);
+            match hold
+                .tree
+                .derive(hold.node, Some(narrowings), UNBOUNDED, birth, holder)
+            {
+                Ok(node) => {
+                    let authority = rights.as_ref().map(|rights| &rights.authority);
+                    audit::derive(id, self.id(), hold.kind, &hold.label, None, authority, None);
+                    let (tree, label) = (hold.tree.clone(), hold.label.clone());
+                    return Ok(Capability::new(tree, node, hold.kind, label, hold.object.clone()));
+                }
+                // It was narrowed in between: look again.
+                Err(Barren::Narrowed) => {}
+                Err(_) => return Err(revoked()),
+            }
+        }
+    }
+
     /// Takes authority away in place: this capability, and everything derived from it in any vat, allows
     /// from now on only what `bound` allows too. Connections that it would not allow any more are ended.
     /// Returns how many capabilities allow less than before.
@@ -314,6 +358,21 @@ impl Capability {
     /// Gives up this hold; the same as dropping its last clone.
     pub fn close(self) {
         drop(self);
+    }
+
+    /// Takes a capability that nobody uses yet across membranes: it ends when one of them is cut.
+    pub(crate) fn enclose(&mut self, membranes: &Membranes) -> Result<(), NotEnclosed> {
+        if membranes.is_empty() {
+            return Ok(());
+        }
+        // It was made a moment ago for whoever gets it, so nobody else has a hold on it.
+        let hold = Arc::get_mut(&mut self.hold).ok_or(NotEnclosed::Revoked)?;
+        if let Some(Object::Implemented(line)) = &hold.object {
+            hold.object = Some(Object::Implemented(line.behind(membranes)?));
+        }
+        hold.tree
+            .enclose(hold.node, membranes)
+            .map_err(|_| NotEnclosed::Revoked)
     }
 
     pub(crate) fn tree(&self) -> &Arc<Tree> {

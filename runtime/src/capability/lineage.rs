@@ -16,6 +16,7 @@ use refcap_authority::{Authority, TooComplex};
 use super::id::{CapId, Key};
 use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
+use super::membrane::Membranes;
 pub(crate) use super::nodes::Node;
 use super::nodes::{Fallen, Nodes, Place};
 use super::rights::Rights;
@@ -238,6 +239,21 @@ impl Tree {
             // It is revoked, which the caller finds out next.
             None => true,
         }
+    }
+
+    /// Gives a capability a seat in each of the membranes: it ends, with everything derived from it, when one of them
+    /// is cut. Fails when one was cut before, or the capability is not alive.
+    pub(crate) fn enclose(self: &Arc<Tree>, key: Key<Node>, membranes: &Membranes) -> Result<(), Barren> {
+        let mut nodes = lock(&self.nodes);
+        let place = nodes.find(key).ok_or(Barren::Revoked)?;
+        let more = nodes.more_mut(place).ok_or(Barren::Revoked)?;
+        for membrane in membranes.iter() {
+            // What crosses the same one again is inside already.
+            if !more.seats.iter().any(|seat| seat.is_in(membrane)) {
+                more.seats.push(membrane.enter(self, key).ok_or(Barren::Revoked)?);
+            }
+        }
+        Ok(())
     }
 
     /// Intersects the authority of a capability and of everything derived from it with `bound`, in place;

@@ -2,7 +2,8 @@
 //!
 //! A capability is an object (what), an authority (which operations on it) and a place in a lineage (what
 //! it was derived from). [`object`] says what, [`id`] gives names that are never reused, [`lineage`] says what is alive
-//! and [`nodes`] is what it is made of, [`lease`] ends what has had its time, [`rights`] is what a capability allows and on what terms,
+//! and [`nodes`] is what it is made of, [`lease`] ends what has had its time, [`membrane`] what has crossed one,
+//! [`rights`] is what a capability allows and on what terms,
 //! [`table`] is one vat's own view, [`mailbox`] is how the lineage tells a running vat of changes, and
 //! [`handle`] is what the embedder holds. Nothing here knows wasm.
 
@@ -11,13 +12,16 @@ mod id;
 mod lease;
 pub(crate) mod lineage;
 pub(crate) mod mailbox;
+pub(crate) mod membrane;
 mod nodes;
 mod object;
 pub(crate) mod rights;
 pub(crate) mod table;
 
+pub(crate) use handle::NotEnclosed;
 pub use handle::{Capability, DeriveError, NarrowError};
 pub use id::CapId;
 pub(crate) use id::Key;
 pub use lineage::CapabilityInfo;
+pub use membrane::Membrane;
 pub use rights::GrantRefused;

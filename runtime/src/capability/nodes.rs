@@ -15,6 +15,7 @@ use super::id::{CapId, Key};
 use super::lease::Lease;
 use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
+use super::membrane::Seat;
 use super::rights::Rights;
 use super::table::Entry;
 
@@ -95,6 +96,15 @@ pub(super) struct More {
     /// The capability that a Revoker ends.
     pub(super) target: Option<Key<Node>>,
     pub(super) socket: Option<Arc<dyn Sever>>,
+    /// Its places in the membranes that it crossed.
+    pub(super) seats: Vec<Seat>,
+}
+
+impl More {
+    /// Whether its node ends what is below it at a time of its own, and so stays where it is.
+    fn stays(&self) -> bool {
+        self.lease.is_some() || !self.seats.is_empty()
+    }
 }
 
 /// A vat that has made nodes of this lineage.
@@ -443,8 +453,7 @@ impl Nodes {
             let parent = node.parent.place();
             match (node.children, node.first_child.place()) {
                 (0, _) => self.unlink(place),
-                // One with a lease stays where it is: it ends what is below it.
-                (1, Some(child)) if self.more(node).is_none_or(|more| more.lease.is_none()) => {
+                (1, Some(child)) if !self.more(node).is_some_and(More::stays) => {
                     self.replace(place, child);
                 }
                 _ => return,

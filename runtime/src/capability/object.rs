@@ -6,6 +6,7 @@ use refcap_abi::{ErrorCode, Kind};
 
 use super::id::Key;
 use super::lineage::{Node, Sever};
+use super::membrane::Cut;
 use super::rights::Rights;
 use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, TcpDoor, UdpDoor};
@@ -26,6 +27,8 @@ pub(crate) enum Object {
     Implemented(Arc<Line>),
     Spawner(Arc<Spawner>),
     Child(Arc<Child>),
+    /// The power to end all that crosses it.
+    Membrane(Arc<Cut>),
     /// The power to end another node of the same lineage.
     Revoker(Key<Node>),
     /// What was one of these, until its lease ended or it was moved to another vat: the error that tells.
@@ -56,6 +59,7 @@ impl Object {
             Object::Implemented(_) => Kind::Object,
             Object::Spawner(_) => Kind::Spawner,
             Object::Child(_) => Kind::Child,
+            Object::Membrane(_) => Kind::Membrane,
             Object::Revoker(_) => Kind::Revoker,
             Object::Gone(kind, _) => *kind,
         }
@@ -74,6 +78,7 @@ impl Object {
             | Object::Poller(_)
             | Object::Guard(_)
             | Object::Revoker(_)
+            | Object::Membrane(_)
             | Object::Spawner(_)
             | Object::Gone(..) => None,
         }
@@ -82,7 +87,7 @@ impl Object {
     /// The same for one more holder, who can lose it alone.
     pub(super) fn for_another(self) -> Object {
         match self {
-            Object::Implemented(line) => Object::Implemented(Line::to(line.implementer().clone())),
+            Object::Implemented(line) => Object::Implemented(line.for_another()),
             other => other,
         }
     }
@@ -92,6 +97,7 @@ impl Object {
             Object::Net(_)
             | Object::Guard(_)
             | Object::Revoker(_)
+            | Object::Membrane(_)
             | Object::Implemented(_)
             | Object::Spawner(_) => Passing::Derived,
             Object::Name(_) | Object::TcpListener(_) | Object::TcpStream(_) | Object::UdpSocket(_) => {

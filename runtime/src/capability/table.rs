@@ -12,6 +12,7 @@ use super::Capability;
 use super::id::{CapId, Key, Register};
 use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Tree};
 use super::mailbox::{Letter, Mailbox};
+use super::membrane::Cut;
 pub(crate) use super::object::Object;
 use super::object::Passing;
 use super::rights::Rights;
@@ -134,6 +135,14 @@ impl Entry {
     pub(crate) fn child(&self) -> Result<&Arc<Child>, ErrorCode> {
         match &self.object {
             Object::Child(child) => Ok(child),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// What a Membrane can cut.
+    pub(crate) fn membrane(&self) -> Result<&Arc<Cut>, ErrorCode> {
+        match &self.object {
+            Object::Membrane(cut) => Ok(cut),
             _ => Err(ErrorCode::WrongKind),
         }
     }

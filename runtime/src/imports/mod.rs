@@ -12,6 +12,7 @@
 //! | `net_guarded`, `guard_new` | [`guard`] |
 //! | `spawner_*`, `child_*` | [`child`] |
 //! | `revoker_*`, `cap_*` | [`any`] |
+//! | `membrane_*` | [`membrane`] |
 //! | `object_*`, `message_*` | [`object`] |
 //! | `link_find` | [`link`] |
 //! | `grant_take`, `error_message`, `time_now`, `report` | [`vat`] |
@@ -30,6 +31,7 @@ mod any;
 mod child;
 mod guard;
 mod link;
+mod membrane;
 mod memory;
 mod name;
 mod net;
@@ -130,6 +132,9 @@ fn body<P: Passage>(import: &Import) -> Body {
         "poller_wait" => later!(poller::wait),
         "guard_new" => later!(guard::new),
         "revoker_revoke" => now!(any::revoke),
+        "membrane_new" => now!(membrane::new),
+        "membrane_wrap" => now!(membrane::wrap),
+        "membrane_cut" => now!(membrane::cut),
         "spawner_program" => now!(child::program),
         "spawner_load" => later!(child::load),
         "child_grant" => now!(child::grant),

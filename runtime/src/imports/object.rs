@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::memory::{Span, copy_in};
 use super::open::make_room;
 use crate::capability::Capability;
+use crate::capability::membrane::Membranes;
 use crate::capability::table::{NoBirth, Object};
 use crate::object::{self, Frame, Full, Implementer, Line, Message};
 use crate::references::{Call, Outcome, Reply};
@@ -156,14 +157,11 @@ pub(super) fn take(call: &mut Call<'_>) -> Reply {
         let why = format!("the message has no capability at place {place}, or it was taken");
         return Err(Refusal::new(ErrorCode::NotFound, why).into());
     };
-    // What it is called stays as it was: its label begins with the name of its grant.
-    let name = capability
-        .label()
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    match call.state_mut().table.accept(&name, &capability) {
+    match call
+        .state_mut()
+        .table
+        .accept(granted_name(&capability), &capability)
+    {
         Ok(key) => Ok(Outcome::One(key)),
         Err(barren) => {
             if !matches!(barren, NoBirth::Revoked) {
@@ -175,6 +173,11 @@ pub(super) fn take(call: &mut Call<'_>) -> Reply {
             Err(Refusal::from(barren).into())
         }
     }
+}
+
+/// What a capability is called by another one who gets it: the same, for its label begins with the name of its grant.
+pub(super) fn granted_name(capability: &Capability) -> &str {
+    capability.label().split('/').next().unwrap_or_default()
 }
 
 /// A place for a capability in what an instance has received.
@@ -233,7 +236,8 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     let outgoing = &mut state.instance_mut(caller).outgoing;
     outgoing.bytes.clear();
     outgoing.bytes.extend_from_slice(bytes);
-    let message = outgoing.take();
+    let mut message = outgoing.take();
+    message.cross(line.membranes()).map_err(Refusal::from)?;
     let implementer = line.implementer();
     if !implementer.is_in(&state.mailbox) {
         state.instance_mut(caller).calling = Some((line, message));
@@ -248,6 +252,7 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     state.frames.push(Frame {
         caller: u8::try_from(caller).ok(),
         callee,
+        membranes: line.membranes().clone(),
         before,
     });
     call.set_extra(0, number);
@@ -272,8 +277,9 @@ pub(super) fn leave(call: &mut Call<'_>) -> Reply {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
     };
     let callee = state.instance_mut(frame.callee.into());
-    let answer = answer_with(status, callee.outgoing.take());
+    let mut answer = answer_with(status, callee.outgoing.take());
     callee.received = frame.before;
+    answer.cross(&frame.membranes).map_err(Refusal::from)?;
     if let Some(caller) = frame.caller {
         state.instance_mut(caller.into()).received = answer;
     }
@@ -346,7 +352,8 @@ pub(super) async fn remote(call: &mut Call<'_>) -> Reply {
         reply = answered => reply,
         () = tokio::time::sleep(time) => return Err(ErrorCode::TimedOut.into()),
     };
-    let (status, message) = reply.map_err(|_| gone())?;
+    let (status, mut message) = reply.map_err(|_| gone())?;
+    message.cross(line.membranes()).map_err(Refusal::from)?;
     call.state_mut().instance_mut(instance).received = message;
     told(status)
 }
@@ -384,6 +391,8 @@ pub(super) async fn next(call: &mut Call<'_>) -> Reply {
     state.frames.push(Frame {
         caller: None,
         callee: instance,
+        // They cross where the caller gets them.
+        membranes: Membranes::default(),
         before,
     });
     state.answers.push(answer);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::capability::lineage::Sever;
 use crate::capability::mailbox::Mailbox;
+use crate::capability::membrane::{Membranes, TooMany};
 
 pub(crate) use calls::{Call, Calls, Full, Reply};
 pub(crate) use message::{Frame, Message, Outgoing};
@@ -69,15 +70,37 @@ impl Drop for Implementer {
 #[derive(Debug)]
 pub(crate) struct Line {
     implementer: Arc<Implementer>,
+    /// What goes along with a call, and what comes back, crosses these.
+    membranes: Membranes,
     cut: watch::Sender<bool>,
 }
 
 impl Line {
     pub(crate) fn to(implementer: Arc<Implementer>) -> Arc<Line> {
+        Line::through(implementer, Membranes::default())
+    }
+
+    fn through(implementer: Arc<Implementer>, membranes: Membranes) -> Arc<Line> {
         Arc::new(Line {
             implementer,
+            membranes,
             cut: watch::Sender::new(false),
         })
+    }
+
+    /// The same for one more holder.
+    pub(crate) fn for_another(&self) -> Arc<Line> {
+        Line::through(self.implementer.clone(), self.membranes.clone())
+    }
+
+    /// The same for a holder on the other side of these membranes.
+    pub(crate) fn behind(&self, membranes: &Membranes) -> Result<Arc<Line>, TooMany> {
+        let membranes = self.membranes.and(membranes)?;
+        Ok(Line::through(self.implementer.clone(), membranes))
+    }
+
+    pub(crate) fn membranes(&self) -> &Membranes {
+        &self.membranes
     }
 
     pub(crate) fn implementer(&self) -> &Arc<Implementer> {

@@ -16,8 +16,10 @@ use super::stdio::World;
 use crate::audit;
 use crate::budget::{Account, Short};
 use crate::capability::Key;
+use crate::capability::NotEnclosed;
 use crate::capability::lineage::Bounds;
 use crate::capability::mailbox::{GuardPermit, Mailbox, SocketPermit};
+use crate::capability::membrane::MAX_MEMBRANES;
 use crate::capability::table::{CapTable, Entry, NoBirth, NotHandedOver};
 use crate::limits::{Limits, Meter};
 use crate::net::Permit;
@@ -356,6 +358,17 @@ impl From<NoBirth> for Refusal {
 impl From<StartError> for Refusal {
     fn from(error: StartError) -> Self {
         Refusal::new(ErrorCode::NotStarted, error)
+    }
+}
+
+impl From<NotEnclosed> for Refusal {
+    fn from(kept: NotEnclosed) -> Self {
+        match kept {
+            NotEnclosed::Revoked => ErrorCode::Revoked.into(),
+            NotEnclosed::TooMany => {
+                Refusal::limit(format_args!("{MAX_MEMBRANES} membranes around one object"))
+            }
+        }
     }
 }
 

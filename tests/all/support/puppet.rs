@@ -323,6 +323,13 @@ impl Puppet {
         self.call("cap_close", &[slot]).await
     }
 
+    /// Sends what is in a slot through an object in another slot and back: the slot has what comes of it.
+    pub(crate) async fn through(&mut self, object: i32, slot: i32) -> Result<i32, ErrorCode> {
+        self.call("message_attach", &[slot]).await?;
+        self.call("object_call", &[object, 1, 0, 0, 0]).await?;
+        self.call("message_take", &[slot, 0]).await
+    }
+
     /// Reads, waiting as long as it takes, as the SDK does.
     pub(crate) async fn read_stream(&mut self, stream: i32, length: i32) -> Result<Vec<u8>, ErrorCode> {
         loop {
@@ -398,6 +405,29 @@ pub(crate) fn puppet_source() -> String {
   (func (export "forget") (param i32) (table.set $slots (local.get 0) (ref.null extern)))
   (func (export "is_null") (param i32) (result i32) (ref.is_null (table.get $slots (local.get 0))))
   (func (export "trap") (unreachable))
+  ;; Answers calls to its objects. Method 1 sends back what came along; 2 keeps what came along, in the slot that the
+  ;; object's number says; any other gives what is in that slot. Who was asked for what is in `last_method`.
+  (global $method (mut i32) (i32.const 0))
+  (func (export "last_method") (result i32) (global.get $method))
+  (func (export "refcap_dispatch")
+      (param $number i32) (param $method i32) (param $length i32) (param $capabilities i32) (result i32)
+    (local $reference externref) (local $status i32) (local $place i32)
+    (global.set $method (local.get $method))
+    (if (i32.eq (local.get $method) (i32.const 1)) (then
+      (loop $next
+        (if (i32.eq (local.get $place) (local.get $capabilities)) (then (return (local.get $place))))
+        (call $message_take (local.get $place)) (local.set $status) (local.set $reference)
+        (if (i32.lt_s (local.get $status) (i32.const 0)) (then (return (local.get $status))))
+        (local.set $status (call $message_attach (local.get $reference)))
+        (if (i32.lt_s (local.get $status) (i32.const 0)) (then (return (local.get $status))))
+        (local.set $place (i32.add (local.get $place) (i32.const 1)))
+        (br $next))))
+    (if (i32.ge_u (local.get $number) (table.size $slots)) (then (return (i32.const 0))))
+    (if (i32.eq (local.get $method) (i32.const 2)) (then
+      (call $message_take (i32.const 0)) (local.set $status) (local.set $reference)
+      (table.set $slots (local.get $number) (local.get $reference))
+      (return (local.get $status))))
+    (call $message_attach (table.get $slots (local.get $number))))
   (func (export "spin") (loop $l (br $l)))
 "#;
     for import in IMPORTS {
