@@ -101,8 +101,8 @@ pub const IMPORTS: &[Import] = &[
     // Net: use
     suspending("net_connect", &[Ref, I32, I32, I32], 1),
     suspending("net_connect_from", &[Ref, I32, I32, I32, I32, I32], 1),
-    import("net_listen", &[Ref, I32, I32, I32], 1),
-    import("net_bind_udp", &[Ref, I32, I32], 1),
+    suspending("net_listen", &[Ref, I32, I32, I32], 1),
+    suspending("net_bind_udp", &[Ref, I32, I32], 1),
     suspending("net_resolve", &[Ref, I32, I32, I32, I32], 1),
     import("net_allows", &[Ref, I32, I32], 0),
     import("net_describe", &[Ref, I32, I32], 0),
@@ -158,6 +158,7 @@ pub const IMPORTS: &[Import] = &[
     import("object_new", &[I32], 1),
     import("object_revocable", &[Ref], 2),
     import("object_forgotten", &[I32], 0),
+    import("object_as_net", &[Ref, I32, I32], 1),
     wired("object_call", &[Ref, I32, I32, I32, I32], 0),
     wired("object_serve", &[I32], 0),
     import("message_attach", &[Ref], 0),

@@ -29,6 +29,7 @@ mod error;
 pub mod guard;
 mod import;
 mod kind;
+pub mod service;
 pub mod wire;
 
 pub use error::ErrorCode;

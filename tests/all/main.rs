@@ -27,6 +27,7 @@ mod guard_faults;
 mod guards;
 mod handed_over;
 mod host_functions;
+mod implemented;
 mod instances;
 mod limits;
 mod listen;

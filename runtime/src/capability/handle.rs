@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::id::{CapId, Key};
 use super::lineage::{Barren, Birth, Bounds, CapabilityInfo, Holder, Node, Tree};
 use super::membrane::{Membranes, TooMany};
+use super::obtained::Obtained;
 use super::rights::{GrantRefused, Rights, label_under, lease_end};
 use super::table::Object;
 use crate::ambient::AmbientAuthority;
@@ -35,6 +36,8 @@ struct Hold {
     label: Arc<str>,
     /// What it is a capability to. A Net's rights are in the lineage, where they can be narrowed.
     object: Option<Object>,
+    /// Where a socket comes from that a program gave.
+    obtained: Option<Arc<Obtained>>,
 }
 
 impl Drop for Hold {
@@ -157,6 +160,7 @@ impl Capability {
                 kind,
                 label,
                 object,
+                obtained: None,
             }),
         }
     }
@@ -370,9 +374,19 @@ impl Capability {
         if let Some(Object::Implemented(line)) = &hold.object {
             hold.object = Some(Object::Implemented(line.behind(membranes)?));
         }
-        hold.tree
-            .enclose(hold.node, membranes)
-            .map_err(|_| NotEnclosed::Revoked)
+        hold.tree.enclose(hold.node, membranes)
+    }
+
+    /// The same, of which is known where it comes from. To be called before anybody else has a hold on it.
+    pub(super) fn obtained_from(mut self, obtained: Option<Arc<Obtained>>) -> Capability {
+        if let Some(hold) = Arc::get_mut(&mut self.hold) {
+            hold.obtained = obtained;
+        }
+        self
+    }
+
+    pub(super) fn obtained(&self) -> Option<&Arc<Obtained>> {
+        self.hold.obtained.as_ref()
     }
 
     pub(crate) fn tree(&self) -> &Arc<Tree> {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use refcap_abi::Kind;
 use refcap_authority::{Authority, TooComplex};
 
+use super::handle::NotEnclosed;
 use super::id::{CapId, Key};
 use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
@@ -243,14 +244,25 @@ impl Tree {
 
     /// Gives a capability a seat in each of the membranes: it ends, with everything derived from it, when one of them
     /// is cut. Fails when one was cut before, or the capability is not alive.
-    pub(crate) fn enclose(self: &Arc<Tree>, key: Key<Node>, membranes: &Membranes) -> Result<(), Barren> {
+    pub(crate) fn enclose(
+        self: &Arc<Tree>,
+        key: Key<Node>,
+        membranes: &Membranes,
+    ) -> Result<(), NotEnclosed> {
         let mut nodes = lock(&self.nodes);
-        let place = nodes.find(key).ok_or(Barren::Revoked)?;
-        let more = nodes.more_mut(place).ok_or(Barren::Revoked)?;
+        let place = nodes.find(key).ok_or(NotEnclosed::Revoked)?;
+        let rights = nodes.get(place).and_then(|node| nodes.rights(node));
+        if let Some(rights) = rights
+            && let Some(behind) = rights.behind(membranes)?
+        {
+            nodes.replace_rights(&[(place, behind)]);
+        }
+        let more = nodes.more_mut(place).ok_or(NotEnclosed::Revoked)?;
         for membrane in membranes.iter() {
             // What crosses the same one again is inside already.
             if !more.seats.iter().any(|seat| seat.is_in(membrane)) {
-                more.seats.push(membrane.enter(self, key).ok_or(Barren::Revoked)?);
+                more.seats
+                    .push(membrane.enter(self, key).ok_or(NotEnclosed::Revoked)?);
             }
         }
         Ok(())

@@ -4,7 +4,8 @@
 //! it was derived from). [`object`] says what, [`id`] gives names that are never reused, [`lineage`] says what is alive
 //! and [`nodes`] is what it is made of, [`lease`] ends what has had its time, [`membrane`] what has crossed one,
 //! [`rights`] is what a capability allows and on what terms,
-//! [`table`] is one vat's own view, [`mailbox`] is how the lineage tells a running vat of changes, and
+//! [`obtained`] is
+//! where a socket comes from that a program gave, [`table`] is one vat's own view, [`mailbox`] is how the lineage tells a running vat of changes, and
 //! [`handle`] is what the embedder holds. Nothing here knows wasm.
 
 mod handle;
@@ -15,6 +16,7 @@ pub(crate) mod mailbox;
 pub(crate) mod membrane;
 mod nodes;
 mod object;
+mod obtained;
 pub(crate) mod rights;
 pub(crate) mod table;
 
@@ -24,4 +26,5 @@ pub use id::CapId;
 pub(crate) use id::Key;
 pub use lineage::CapabilityInfo;
 pub use membrane::Membrane;
+pub(crate) use obtained::Obtained;
 pub use rights::GrantRefused;

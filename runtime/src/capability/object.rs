@@ -74,8 +74,8 @@ impl Object {
             Object::UdpSocket(door) => Some(door.clone()),
             Object::Child(child) => Some(child.control().clone()),
             Object::Implemented(line) => Some(line.clone()),
-            Object::Net(_)
-            | Object::Poller(_)
+            Object::Net(rights) => rights.by.clone().map(|line| line as Arc<dyn Sever>),
+            Object::Poller(_)
             | Object::Guard(_)
             | Object::Revoker(_)
             | Object::Membrane(_)
@@ -88,6 +88,7 @@ impl Object {
     pub(super) fn for_another(self) -> Object {
         match self {
             Object::Implemented(line) => Object::Implemented(line.for_another()),
+            Object::Net(rights) => Object::Net(rights.for_another()),
             other => other,
         }
     }

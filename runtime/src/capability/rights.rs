@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use refcap_authority::{Answers, Authority, DeriveError, Policy, Request, Terms, TooComplex};
+use refcap_authority::{Answers, Authority, DeriveError, Policy, Request, Rules, Terms, TooComplex};
 
+use super::membrane::{Membranes, TooMany};
 use crate::budget::Account;
 use crate::guard::{GuardError, Guards, Post};
+use crate::object::Line;
 
 /// The longest lease; a longer one is as good as none.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
@@ -21,6 +23,8 @@ pub(crate) struct Rights {
     pub(crate) account: Option<Arc<Account>>,
     /// Who is asked after the authority.
     pub(crate) guards: Guards,
+    /// The way to the program that does what is allowed, where that is not the host.
+    pub(crate) by: Option<Arc<Line>>,
     /// Whether others may be derived from it.
     pub(crate) derivable: bool,
     /// Whether it may be handed to a second program.
@@ -34,6 +38,10 @@ pub(crate) enum TermsRefused {
     Terms(#[from] refcap_authority::TermsError),
     #[error("there would be more than {} budgets in a row", crate::budget::MAX_ACCOUNTS)]
     TooManyBudgets,
+    #[error(
+        "a program implements the Net, so the host counts nothing of what goes through it: it has no budget"
+    )]
+    Implemented,
 }
 
 impl Rights {
@@ -44,6 +52,7 @@ impl Rights {
             answers: Answers::standard(),
             account: None,
             guards: Guards::default(),
+            by: None,
             derivable: true,
             transferable: true,
         }
@@ -56,6 +65,15 @@ impl Rights {
             ..Rights::of(Authority::from_rules(&policy.rules)?)
         };
         Ok(Arc::new(rights).limit(&policy.terms)?)
+    }
+
+    /// The rights to what rules allow, where a program does it.
+    pub(crate) fn implemented(by: Arc<Line>, rules: &Rules) -> Result<Rights, TooComplex> {
+        Ok(Rights {
+            answers: Answers::from_rules(rules)?,
+            by: Some(by),
+            ..Rights::of(Authority::from_rules(rules)?)
+        })
     }
 
     pub(crate) fn only(&self, request: &Request) -> Result<Rights, TooComplex> {
@@ -86,6 +104,7 @@ impl Rights {
             answers,
             account: self.account.clone(),
             guards: self.guards.clone(),
+            by: self.by.clone(),
             derivable: self.derivable,
             transferable: self.transferable,
         }
@@ -115,6 +134,9 @@ impl Rights {
     pub(crate) fn limit(self: &Arc<Self>, terms: &Terms) -> Result<Arc<Rights>, TermsRefused> {
         terms.check()?;
         let account = Account::open(self.account.clone(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
+        if self.by.is_some() && account.is_some() {
+            return Err(TermsRefused::Implemented);
+        }
         let rights = Rights {
             account,
             derivable: self.derivable && !terms.no_derive,
@@ -125,6 +147,26 @@ impl Rights {
             true => self.clone(),
             false => Arc::new(rights),
         })
+    }
+
+    /// The same for one more holder, who can lose it alone.
+    pub(crate) fn for_another(self: Arc<Self>) -> Arc<Rights> {
+        match &self.by {
+            None => self,
+            Some(line) => Arc::new(Rights {
+                by: Some(line.for_another()),
+                ..Rights::clone(&self)
+            }),
+        }
+    }
+
+    /// The same for a holder on the other side of membranes; `None` where that is no different.
+    pub(crate) fn behind(&self, membranes: &Membranes) -> Result<Option<Arc<Rights>>, TooMany> {
+        let Some(line) = &self.by else { return Ok(None) };
+        Ok(Some(Arc::new(Rights {
+            by: Some(line.behind(membranes)?),
+            ..self.clone()
+        })))
     }
 
     /// Whether the terms are the same: the budget, and the flags.

@@ -15,6 +15,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::membrane::Cut;
 pub(crate) use super::object::Object;
 use super::object::Passing;
+use super::obtained::Obtained;
 use super::rights::Rights;
 use crate::audit;
 use crate::budget::Account;
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     narrowings: u32,
     label: Arc<str>,
     account: Option<Arc<Account>>,
+    /// Where a socket comes from that a program gave.
+    obtained: Option<Arc<Obtained>>,
     object: Object,
 }
 
@@ -165,6 +168,15 @@ pub(crate) struct Own {
     pub(crate) lease: Option<Instant>,
 }
 
+/// What a new entry has beside its object.
+#[derive(Default)]
+struct Beside {
+    /// What it allows, where it has an object of its own; a Net's rights are its object.
+    rights: Option<Arc<Rights>>,
+    lease: Option<Instant>,
+    obtained: Option<Arc<Obtained>>,
+}
+
 /// What a new capability is derived from.
 struct Parent {
     tree: Arc<Tree>,
@@ -278,7 +290,33 @@ impl CapTable {
             node,
             narrowings: Some(narrowings),
         };
-        self.insert(parent, label, object, rights, own.lease)
+        let beside = Beside {
+            rights,
+            lease: own.lease,
+            obtained: None,
+        };
+        self.insert(parent, label, object, beside)
+    }
+
+    /// Adds a socket or Name that a program gave who implements the Net `parent`.
+    pub(crate) fn obtain(
+        &mut self,
+        parent: Key<Entry>,
+        object: Object,
+        obtained: Arc<Obtained>,
+    ) -> Result<Key<Entry>, NoBirth> {
+        let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
+        let label = above.label.clone();
+        let parent = Parent {
+            tree: above.tree.clone(),
+            node: above.node,
+            narrowings: Some(above.narrowings),
+        };
+        let beside = Beside {
+            obtained: Some(obtained),
+            ..Beside::default()
+        };
+        self.insert(parent, label, object, beside)
     }
 
     /// Adds a capability that somebody else holds: one more below theirs. The embedder grants so, and so do
@@ -301,7 +339,12 @@ impl CapTable {
                 node: grant.node(),
                 narrowings: Some(narrowings),
             };
-            match self.insert(parent, self.granted_as(name, grant), object, rights, None) {
+            let beside = Beside {
+                rights,
+                lease: None,
+                obtained: grant.obtained().cloned(),
+            };
+            match self.insert(parent, self.granted_as(name, grant), object, beside) {
                 // Narrowed between the two looks.
                 Err(NoBirth::Stale) => {}
                 result => return result,
@@ -335,8 +378,10 @@ impl CapTable {
                 let entry = entry.map_err(NotHandedOver::Code)?;
                 let node = std::mem::replace(&mut entry.node, Key::to_nothing());
                 let object = std::mem::replace(&mut entry.object, Object::Gone(kind, ErrorCode::Closed));
+                let obtained = entry.obtained.take();
                 tree.release_to_host(node);
-                Ok(Capability::new(tree, node, kind, label, Some(object)))
+                let moved = Capability::new(tree, node, kind, label, Some(object));
+                Ok(moved.obtained_from(obtained))
             }
             Passing::Derived => {
                 let (object, rights) = match &entry.object {
@@ -390,7 +435,7 @@ impl CapTable {
             node,
             narrowings: None,
         };
-        let key = self.insert(parent, label, object, None, None)?;
+        let key = self.insert(parent, label, object, Beside::default())?;
         // Nobody else holds it.
         tree.close(node);
         Ok(key)
@@ -414,20 +459,25 @@ impl CapTable {
         }
     }
 
-    /// Adds a capability with its entry and its node. `rights` are those of what has an object of its own; a Net's
-    /// are its object.
+    /// Adds a capability with its entry and its node.
     fn insert(
         &mut self,
         parent: Parent,
         label: Arc<str>,
         object: Object,
-        rights: Option<Arc<Rights>>,
-        lease: Option<Instant>,
+        Beside {
+            rights,
+            lease,
+            obtained,
+        }: Beside,
     ) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
         let object = object.for_another();
         let (id, kind) = (CapId::next(), object.kind());
-        let account = rights.as_ref().and_then(|rights| rights.account.clone());
+        let account = match &obtained {
+            Some(obtained) => obtained.account().cloned(),
+            None => rights.as_ref().and_then(|rights| rights.account.clone()),
+        };
         let (above, narrowings) = (parent.node, parent.narrowings);
         // The entry is there before the node, so that nothing can happen to the node of which the vat does not hear.
         let key = self.entries.insert(
@@ -439,6 +489,7 @@ impl CapTable {
                 narrowings: 0,
                 label,
                 account,
+                obtained,
                 object,
             },
         );
@@ -456,7 +507,10 @@ impl CapTable {
                 Object::Revoker(target) => Some(*target),
                 _ => None,
             },
-            socket: entry.object.sever(),
+            socket: match &entry.obtained {
+                Some(obtained) => obtained.sever(&entry.object),
+                None => entry.object.sever(),
+            },
         };
         let target = birth.target.map(Key::id);
         let holder = Holder::Vat(&self.mailbox, key);

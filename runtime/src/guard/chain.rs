@@ -90,6 +90,13 @@ impl Guards {
         Ok(Guards(Some(Arc::new(all))))
     }
 
+    /// These and those.
+    pub(crate) fn and(&self, others: &Guards) -> Result<Guards, GuardError> {
+        others
+            .iter()
+            .try_fold(self.clone(), |all, post| all.with(post.clone()))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

@@ -12,6 +12,7 @@
 //! | `net_guarded`, `guard_new` | [`guard`] |
 //! | `spawner_*`, `child_*` | [`child`] |
 //! | `revoker_*`, `cap_*` | [`any`] |
+//! | `object_as_net`, and use of a Net that a program implements | [`implemented`] |
 //! | `membrane_*` | [`membrane`] |
 //! | `object_*`, `message_*` | [`object`] |
 //! | `link_find` | [`link`] |
@@ -30,6 +31,7 @@
 mod any;
 mod child;
 mod guard;
+mod implemented;
 mod link;
 mod membrane;
 mod memory;
@@ -104,8 +106,8 @@ fn body<P: Passage>(import: &Import) -> Body {
         "net_guarded" => now!(guard::guarded),
         "net_connect" => later!(open::connect),
         "net_connect_from" => later!(open::connect_from),
-        "net_listen" => now!(open::listen),
-        "net_bind_udp" => now!(open::bind_udp),
+        "net_listen" => later!(open::listen),
+        "net_bind_udp" => later!(open::bind_udp),
         "net_resolve" => later!(name::resolve),
         "net_allows" => now!(net::allows),
         "net_describe" => now!(net::describe),
@@ -148,6 +150,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "object_new" => now!(object::new),
         "object_revocable" => now!(object::revocable),
         "object_forgotten" => now!(object::forgotten),
+        "object_as_net" => now!(implemented::as_net),
         "message_attach" => now!(object::attach),
         "message_answer" => now!(object::answer),
         "message_read" => now!(object::read),

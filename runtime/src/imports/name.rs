@@ -5,6 +5,7 @@ use std::sync::Arc;
 use refcap_abi::ErrorCode;
 use refcap_authority::DnsName;
 
+use super::implemented::{self, Use};
 use super::memory::{Span, copy_in};
 use super::open::{connect_time, connection_permit, finish, make_room};
 use crate::audit;
@@ -25,8 +26,9 @@ const NAME_BYTES: usize = 1_024;
 ///   addresses that are allowed, and good for as long as the answer is; one that may not be kept at all is
 ///   good for one connection at once. `BadArgument`, `Denied` (with the nearest rule, or the address that is
 ///   not allowed), `NameNotResolved`, `TimedOut`, `LimitReached`; `Revoked` when the Net is revoked while it
-///   waits.
-/// - **Traps** never. Suspends the guest until there is an answer.
+///   waits. A Net that a program implements: what that program answers, and `CalleeFailed`, also for another name or
+///   port; the Name needs what both Nets allow.
+/// - **Traps** as `net_connect`. Suspends the guest until there is an answer.
 pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
     let net = call.key(0)?;
     call.state().table.get(net)?.net()?;
@@ -39,6 +41,10 @@ pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
         .filter(|&port| port != 0)
         .ok_or_else(|| bad(format!("{} is not a port from 1 to 65535", call.int(2))))?;
     let timeout = connect_time(call, 3).limit();
+    let asked = Use::Resolve(&name, port);
+    if let Some(reply) = implemented::through(call, net, asked, timeout).await {
+        return reply;
+    }
     make_room(call, 1)?;
     let (key, door) = loop {
         let rights = call.state().table.get(net)?.net()?;

@@ -88,6 +88,7 @@ pub(super) fn limit(call: &mut Call<'_>) -> Reply {
     derive(call, Some(&terms), |rights| {
         rights.limit(&terms).map_err(|error| match error {
             TermsRefused::Terms(error) => Refusal::new(ErrorCode::BadArgument, error),
+            TermsRefused::Implemented => Refusal::new(ErrorCode::BadArgument, error),
             TermsRefused::TooManyBudgets => Refusal::new(ErrorCode::LimitReached, error),
         })
     })

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use refcap_abi::{
-    ErrorCode, Import, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES, MAX_WAITING_CALLS, Param,
+    DISPATCH_EXPORT, ErrorCode, Import, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES,
+    MAX_WAITING_CALLS, Param,
 };
 use tokio::sync::oneshot;
+use wasmtime::{PoolConcurrencyLimitError, Val};
 
 use super::memory::{Span, copy_in};
 use super::open::make_room;
@@ -14,7 +16,7 @@ use crate::capability::Capability;
 use crate::capability::membrane::Membranes;
 use crate::capability::table::{NoBirth, Object};
 use crate::object::{self, Frame, Full, Implementer, Line, Message};
-use crate::references::{Call, Outcome, Reply};
+use crate::references::{Call, Failure, Outcome, Reply};
 use crate::vat::Refusal;
 
 /// `object_new(number) -> (object, status)`: make a capability that this program implements.
@@ -244,7 +246,7 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
         return Ok(Outcome::Done(REMOTE));
     }
     if state.frames.len() >= MAX_CALL_DEPTH {
-        return Err(Refusal::limit(format_args!("{MAX_CALL_DEPTH} calls inside one another")).into());
+        return Err(too_deep().into());
     }
     let (callee, number) = (implementer.instance(), implementer.number());
     let (length, capabilities) = (message.bytes.len(), count(&message));
@@ -320,6 +322,17 @@ pub(super) async fn remote(call: &mut Call<'_>) -> Reply {
     let Some((line, message)) = prepared else {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call to send").into());
     };
+    let time = match timeout {
+        0 => CALL_TIME,
+        milliseconds => Duration::from_millis(milliseconds.cast_unsigned().into()),
+    };
+    let (status, message) = send(&line, method, message, time).await?;
+    call.state_mut().instance_mut(instance).received = message;
+    told(status)
+}
+
+/// Sends a call to another vat, and waits for the answer.
+async fn send(line: &Line, method: i32, message: Message, time: Duration) -> Result<object::Reply, Refusal> {
     let gone = || {
         Refusal::new(
             ErrorCode::CalleeFailed,
@@ -342,10 +355,6 @@ pub(super) async fn remote(call: &mut Call<'_>) -> Reply {
         Full::Gone => gone(),
     })?;
     drop(vat);
-    let time = match timeout {
-        0 => CALL_TIME,
-        milliseconds => Duration::from_millis(milliseconds.cast_unsigned().into()),
-    };
     let reply = tokio::select! {
         biased;
         () = line.severed() => return Err(ErrorCode::Revoked.into()),
@@ -353,9 +362,86 @@ pub(super) async fn remote(call: &mut Call<'_>) -> Reply {
         () = tokio::time::sleep(time) => return Err(ErrorCode::TimedOut.into()),
     };
     let (status, mut message) = reply.map_err(|_| gone())?;
-    message.cross(line.membranes()).map_err(Refusal::from)?;
-    call.state_mut().instance_mut(instance).received = message;
-    told(status)
+    message.cross(line.membranes())?;
+    Ok((status, message))
+}
+
+/// Calls an object from inside the host, in whichever vat it is, and returns what it answers.
+pub(super) async fn call_from_host(
+    call: &mut Call<'_>,
+    line: &Line,
+    method: i32,
+    bytes: Vec<u8>,
+    time: Duration,
+) -> Result<Message, Failure> {
+    let message = Message {
+        bytes,
+        ..Message::default()
+    };
+    let (status, answer) = match line.implementer().is_in(&call.state().mailbox) {
+        true => call_here(call, line, method, message).await?,
+        false => send(line, method, message, time).await?,
+    };
+    told(status)?;
+    Ok(answer)
+}
+
+/// Calls an object of this vat in the middle of a host function. The engine gives it a stack of its own.
+async fn call_here(
+    call: &mut Call<'_>,
+    line: &Line,
+    method: i32,
+    message: Message,
+) -> Result<object::Reply, Failure> {
+    let callee = line.implementer().instance();
+    let instance = call.state().instance(callee.into()).instance;
+    let dispatch = instance.and_then(|instance| instance.get_func(call.caller(), DISPATCH_EXPORT));
+    let Some(dispatch) = dispatch else {
+        let why = format!("the program that implements the object has no `{DISPATCH_EXPORT}`");
+        return Err(Refusal::new(ErrorCode::CalleeFailed, why).into());
+    };
+    let state = call.state_mut();
+    if state.frames.len() >= MAX_CALL_DEPTH {
+        return Err(too_deep().into());
+    }
+    let arguments = [
+        Val::I32(line.implementer().number()),
+        Val::I32(method),
+        Val::I32(i32::try_from(message.bytes.len()).unwrap_or(i32::MAX)),
+        Val::I32(count(&message)),
+    ];
+    let its = state.instance_mut(callee.into());
+    // It may be the caller itself, in the middle of preparing a call of its own.
+    let pending = std::mem::take(&mut its.outgoing);
+    let before = std::mem::replace(&mut its.received, message);
+    state.frames.push(Frame {
+        caller: None,
+        callee,
+        membranes: line.membranes().clone(),
+        before,
+    });
+    let mut status = [Val::I32(0)];
+    let called = dispatch.call_async(call.caller(), &arguments, &mut status).await;
+    let state = call.state_mut();
+    let frame = state.frames.pop();
+    let its = state.instance_mut(callee.into());
+    let mut answer = std::mem::replace(&mut its.outgoing, pending);
+    its.received = frame.map(|frame| frame.before).unwrap_or_default();
+    match called {
+        Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+            return Err(Refusal::limit("stacks of the pool").into());
+        }
+        Err(error) => return Err(Failure::Trap(error)),
+        Ok(()) => {}
+    }
+    let status = status[0].i32().unwrap_or(ErrorCode::CalleeFailed.status());
+    let mut answer = answer_with(status, answer.take());
+    answer.cross(line.membranes()).map_err(Refusal::from)?;
+    Ok((status, answer))
+}
+
+fn too_deep() -> Refusal {
+    Refusal::limit(format_args!("{MAX_CALL_DEPTH} calls inside one another"))
 }
 
 /// `next(timeout) -> (number, method, length, capabilities, status)`: waits for a call from another vat, and begins it.
@@ -363,7 +449,7 @@ pub(super) async fn remote(call: &mut Call<'_>) -> Reply {
 pub(super) async fn next(call: &mut Call<'_>) -> Reply {
     let timeout = call.int(0);
     if call.state().frames.len() >= MAX_CALL_DEPTH {
-        return Err(Refusal::limit(format_args!("{MAX_CALL_DEPTH} calls inside one another")).into());
+        return Err(too_deep().into());
     }
     if call.state_mut().end_turn() {
         tokio::task::yield_now().await;

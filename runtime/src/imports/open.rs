@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use refcap_abi::service::NetRequest;
 use refcap_abi::{ErrorCode, NO_WAIT, wire};
+use refcap_authority::canonical_socket;
 
+use super::implemented::{self, Use};
 use super::memory::copy_in;
 use crate::audit;
 use crate::budget::{Account, Connection};
@@ -27,13 +30,18 @@ use crate::vat::Refusal;
 ///   `AddressNotAvailable`, `AddressInUse`, `ConnectionRefused`, `ConnectionReset`, `Unreachable`,
 ///   `TimedOut`, `LimitReached`, `Exhausted`, `Io`; `Revoked` when the Net is revoked while it waits. With
 ///   `NO_WAIT`, what becomes of the connection is told by the stream: `socket_wait` or a poller says when
-///   it can be written, and writing nothing then succeeds or says why there is no connection.
-/// - **Traps** never. Suspends the guest until the connection is there or not.
+///   it can be written, and writing nothing then succeeds or says why there is no connection. A Net that a
+///   program implements: what that program answers, and `CalleeFailed`.
+/// - **Traps** never by itself; when the program that implements the Net is of the same vat and traps, the vat ends.
+///   Suspends the guest until the connection is there or not.
 pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
     let net = call.key(0)?;
     call.state().table.get(net)?.net()?;
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 2);
+    if let Some(reply) = through_program(call, net, remote, None, time).await {
+        return reply;
+    }
     let door = prepare(call, net, |rights, permit| {
         connect::to_address(rights, remote, None, time.limit(), permit)
     })?;
@@ -47,17 +55,41 @@ pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
 ///   end is any of the ports that are granted.
 /// - **Checks** as `net_connect` does, with this local end.
 /// - **Returns** as `net_connect` does.
-/// - **Traps** never. Suspends the guest until the connection is there or not.
+/// - **Traps** as `net_connect`. Suspends the guest until the connection is there or not.
 pub(super) async fn connect_from(call: &mut Call<'_>) -> Reply {
     let net = call.key(0)?;
     call.state().table.get(net)?.net()?;
     let local = address(call, 2, 3)?;
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 4);
+    if let Some(reply) = through_program(call, net, remote, Some(local), time).await {
+        return reply;
+    }
     let door = prepare(call, net, |rights, permit| {
         connect::to_address(rights, remote, Some(local), time.limit(), permit)
     })?;
     finish(call, net, door, time).await
+}
+
+/// A connection through a Net that a program implements; `None` where the host does. There is no connection that is
+/// still to be made, so `NO_WAIT` waits for the program too.
+async fn through_program(
+    call: &mut Call<'_>,
+    net: Key<Entry>,
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    time: ConnectTime,
+) -> Option<Reply> {
+    if !implemented::is_by_program(call, net) {
+        return None;
+    }
+    let remote = match connect::reachable(remote) {
+        Ok(remote) => remote,
+        Err(refusal) => return Some(Err(refusal.into())),
+    };
+    let local = local.map(canonical_socket);
+    let request = NetRequest::Connect { remote, local };
+    implemented::through(call, net, Use::Request(request), time.limit()).await
 }
 
 /// Checks a connection through a Net and makes its socket.
@@ -167,14 +199,17 @@ pub(super) fn connect_time(call: &Call<'_>, index: usize) -> ConnectTime {
 ///   it; the limits and budgets of sockets and capabilities.
 /// - **Returns** a TcpListener derived from the Net. An IPv6 listener takes no IPv4 connections. `Denied`
 ///   (with the nearest rule), `BadArgument`, `AddressInUse`, `AddressNotAvailable`, `LimitReached`,
-///   `Exhausted`, `Io`.
-/// - **Traps** never.
-pub(super) fn listen(call: &mut Call<'_>) -> Reply {
+///   `Exhausted`, `Io`. A Net that a program implements: what that program answers, and `CalleeFailed`; the listener
+///   needs what both Nets allow.
+/// - **Traps** as `net_connect`. Suspends the guest only where a program implements the Net.
+pub(super) async fn listen(call: &mut Call<'_>) -> Reply {
     let backlog = call.int(2).cast_unsigned();
-    bind(call, |rights, local, permit| {
+    let request = |local| NetRequest::Listen { local, backlog };
+    bind(call, request, |rights, local, permit| {
         let door = ListenerDoor::open(rights, local, backlog, permit)?;
         Ok(Object::TcpListener(Arc::new(door)))
     })
+    .await
 }
 
 /// `net_bind_udp(net, address, length) -> (socket, status)`: send and receive datagrams.
@@ -182,20 +217,31 @@ pub(super) fn listen(call: &mut Call<'_>) -> Reply {
 /// - **Needs** a Net, and a local address in its wire form. Port 0 is any free port of those that are granted.
 /// - **Checks** that `bind` is granted for the address, before and after the system has bound it; the limits
 ///   and budgets of sockets and capabilities. What may be sent and received is checked for each datagram.
-/// - **Returns** a UdpSocket derived from the Net. Errors as `net_listen`.
-/// - **Traps** never.
-pub(super) fn bind_udp(call: &mut Call<'_>) -> Reply {
-    bind(call, |rights, local, permit| {
+/// - **Returns** a UdpSocket derived from the Net. Errors as `net_listen`, and so a Net that a program implements.
+/// - **Traps** as `net_connect`. Suspends the guest only where a program implements the Net.
+pub(super) async fn bind_udp(call: &mut Call<'_>) -> Reply {
+    let request = |local| NetRequest::BindUdp { local };
+    bind(call, request, |rights, local, permit| {
         let door = UdpDoor::open(rights, local, permit)?;
         Ok(Object::UdpSocket(Arc::new(door)))
     })
+    .await
 }
 
 /// Makes a socket with a local end, and puts it into the lineage below its Net.
-fn bind(call: &mut Call<'_>, open: impl Fn(&Rights, SocketAddr, Permit) -> Result<Object, Refusal>) -> Reply {
+async fn bind(
+    call: &mut Call<'_>,
+    request: impl Fn(SocketAddr) -> NetRequest<'static>,
+    open: impl Fn(&Rights, SocketAddr, Permit) -> Result<Object, Refusal>,
+) -> Reply {
     let net = call.key(0)?;
     call.state().table.get(net)?.net()?;
     let local = address(call, 0, 1)?;
+    let time = call.state().limits.connect_timeout;
+    let asked = Use::Request(request(canonical_socket(local)));
+    if let Some(reply) = implemented::through(call, net, asked, time).await {
+        return reply;
+    }
     make_room(call, 1)?;
     loop {
         let rights = call.state().table.get(net)?.net()?.clone();

@@ -8,6 +8,8 @@ use refcap_authority::{Authority, LocalRanges, Operation, Protocol, Query, Remot
 use socket2::{Domain, Socket, Type};
 
 use super::door::refusal;
+use crate::capability::rights::Rights;
+use crate::guard::Guards;
 use crate::vat::Refusal;
 
 /// Ports of a granted range that are tried before giving up. Each costs a system call or two.
@@ -88,6 +90,28 @@ fn open(protocol: Protocol, local: SocketAddr) -> io::Result<(Socket, SocketAddr
         .as_socket()
         .ok_or_else(|| io::Error::other("the socket has no network address"))?;
     Ok((socket, bound))
+}
+
+/// Takes authority away from a door. Returns whether that could be done; what is left is nothing otherwise.
+pub(super) fn narrow(authority: &mut Authority, bound: &Authority) -> bool {
+    let narrowed = authority.intersect(bound);
+    let is_done = narrowed.is_ok();
+    *authority = narrowed.unwrap_or_else(|_| Authority::nothing());
+    is_done
+}
+
+/// Lets a door that one Net opened also need what another allows.
+pub(super) fn need_also(
+    authority: &mut Authority,
+    guards: &mut Guards,
+    rights: &Rights,
+) -> Result<(), Refusal> {
+    let too_many = |error| Refusal::new(ErrorCode::LimitReached, error);
+    *guards = guards.and(&rights.guards).map_err(too_many)?;
+    match narrow(authority, &rights.authority) {
+        true => Ok(()),
+        false => Err(ErrorCode::TooComplex.into()),
+    }
 }
 
 /// The ports that are granted at one local address, as ranges.

@@ -88,7 +88,7 @@ pub(super) fn to_name(
 }
 
 /// An address that something could be sent to.
-pub(super) fn reachable(remote: SocketAddr) -> Result<SocketAddr, Refusal> {
+pub(crate) fn reachable(remote: SocketAddr) -> Result<SocketAddr, Refusal> {
     let remote = canonical_socket(remote);
     match remote.port() {
         0 => Err(Refusal::new(

@@ -11,7 +11,7 @@ use refcap_abi::guard::Act;
 use refcap_authority::{Authority, Operation, Protocol, Query, Tuple, canonical_socket};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::bind::bind;
+use super::bind::{bind, narrow, need_also};
 use super::door::{TcpDoor, refusal};
 use super::latch::{Ending, Latch};
 use super::permit::Permit;
@@ -117,6 +117,28 @@ impl ListenerDoor {
                 waiting: None,
                 _permit: permit.counted_by(&rights.guards),
             }),
+        })
+    }
+
+    /// From now on it also needs what another Net allows, through which its new holder asked for it.
+    pub(crate) fn also(&self, rights: &Rights) -> Result<(), Refusal> {
+        if !self.may_listen(&rights.authority) {
+            return Err(Refusal::denied(rights.authority.clone(), self.query()));
+        }
+        rights
+            .guards
+            .check(&Asked::at(Act::Listen, Protocol::Tcp, self.local))?;
+        self.latch
+            .with(|listening| need_also(&mut listening.authority, &mut listening.guards, rights))?
+    }
+
+    fn may_listen(&self, authority: &Authority) -> bool {
+        [Operation::Bind, Operation::Listen].into_iter().all(|operation| {
+            let at = |port| {
+                let local = SocketAddr::new(self.local.ip(), port);
+                authority.allows(&Query::new(operation, Protocol::Tcp).local(local))
+            };
+            at(self.local.port()) || (self.any_port && at(0))
         })
     }
 
@@ -235,16 +257,9 @@ impl Sever for ListenerDoor {
     }
 
     fn restrict(&self, authority: &Authority) -> bool {
-        let may_listen = [Operation::Bind, Operation::Listen].into_iter().all(|operation| {
-            let at = |port| {
-                let local = SocketAddr::new(self.local.ip(), port);
-                authority.allows(&Query::new(operation, Protocol::Tcp).local(local))
-            };
-            at(self.local.port()) || (self.any_port && at(0))
-        });
-        let _ = self
+        let narrowed = self
             .latch
-            .with(|listening| listening.authority = authority.clone());
-        may_listen
+            .with(|listening| narrow(&mut listening.authority, authority));
+        narrowed.unwrap_or(true) && self.may_listen(authority)
     }
 }

@@ -12,6 +12,7 @@ use refcap_abi::ErrorCode;
 use refcap_abi::guard::Act;
 use refcap_authority::{Authority, DnsName, Operation, Protocol, Query, Remote, Tuple, canonical};
 
+use super::bind::{narrow, need_also};
 use super::connect;
 use super::door::TcpDoor;
 use super::latch::{Ending, Latch};
@@ -77,6 +78,22 @@ impl NameDoor {
         Remote::Name(self.name.clone(), self.port)
     }
 
+    /// The port at which it may be connected to.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on it also needs what another Net allows, through which its new holder asked for it, and stands for no
+    /// address that it may not stand for there.
+    pub(crate) fn also(&self, rights: &Rights) -> Result<(), Refusal> {
+        self.latch.with(|allowed| {
+            need_also(&mut allowed.authority, &mut allowed.guards, rights)?;
+            let mut found = lock(&self.found);
+            let found = found.as_mut().ok_or(ErrorCode::NameNotResolved)?;
+            self.keep_allowed(rights, &mut found.addresses)
+        })?
+    }
+
     /// Asks the guards whether the name may be looked up.
     pub(crate) fn may_be_asked_for(&self) -> Result<(), Refusal> {
         let asked = Asked::name(Act::Resolve, &self.name, self.port);
@@ -110,24 +127,34 @@ impl NameDoor {
     /// The addresses of an answer that the name may stand for.
     fn filter(&self, allowed: &Rights, answer: &Answer) -> Result<Found, Refusal> {
         let mut addresses = Vec::new();
-        let mut refused = None;
         for address in answer.addresses.iter().map(|&address| canonical(address)) {
-            if addresses.contains(&address) {
-                continue;
-            }
-            let remote = SocketAddr::new(address, self.port);
-            let tuple = Tuple::new(
-                Operation::Connect,
-                Protocol::Tcp,
-                connect::unspecified(remote),
-                remote,
-            );
-            if !allowed.answers.permits(&tuple) {
-                refused.get_or_insert_with(|| allowed.answers.explain(&tuple));
-            } else if addresses.len() < MOST {
+            if !addresses.contains(&address) {
                 addresses.push(address);
             }
         }
+        self.keep_allowed(allowed, &mut addresses)?;
+        let lasts = answer.valid_for.min(LONGEST);
+        Ok(Found {
+            addresses,
+            until: Instant::now() + if lasts.is_zero() { AT_ONCE } else { lasts },
+            once: lasts.is_zero().then_some(false),
+        })
+    }
+
+    /// Keeps those addresses that the name may stand for, of which there must be one.
+    fn keep_allowed(&self, allowed: &Rights, addresses: &mut Vec<IpAddr>) -> Result<(), Refusal> {
+        let mut refused = None;
+        addresses.retain(|&address| {
+            let remote = SocketAddr::new(address, self.port);
+            let local = connect::unspecified(remote);
+            let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, remote);
+            let is_allowed = allowed.answers.permits(&tuple);
+            if !is_allowed {
+                refused.get_or_insert_with(|| allowed.answers.explain(&tuple));
+            }
+            is_allowed
+        });
+        addresses.truncate(MOST);
         let asked = Asked::name(Act::Answer, &self.name, self.port);
         let mut guarded = None;
         addresses.retain(|&address| {
@@ -137,26 +164,19 @@ impl NameDoor {
             guarded = result.err().or(guarded.take());
             is_allowed
         });
-        if let (true, Some(refusal)) = (addresses.is_empty(), guarded) {
-            return Err(refusal);
+        if !addresses.is_empty() {
+            return Ok(());
         }
-        if addresses.is_empty() {
-            return Err(match refused {
-                Some(why) => Refusal::new(
-                    ErrorCode::Denied,
-                    format_args!("{} stands for no address that is allowed: {why}", self.name),
-                ),
-                None => Refusal::new(
-                    ErrorCode::NameNotResolved,
-                    format_args!("{} has no address", self.name),
-                ),
-            });
-        }
-        let lasts = answer.valid_for.min(LONGEST);
-        Ok(Found {
-            addresses,
-            until: Instant::now() + if lasts.is_zero() { AT_ONCE } else { lasts },
-            once: lasts.is_zero().then_some(false),
+        Err(match (guarded, refused) {
+            (Some(refusal), _) => refusal,
+            (None, Some(why)) => Refusal::new(
+                ErrorCode::Denied,
+                format_args!("{} stands for no address that is allowed: {why}", self.name),
+            ),
+            (None, None) => Refusal::new(
+                ErrorCode::NameNotResolved,
+                format_args!("{} has no address", self.name),
+            ),
         })
     }
 
@@ -218,7 +238,9 @@ impl Sever for NameDoor {
     }
 
     fn restrict(&self, authority: &Authority) -> bool {
-        let _ = self.latch.with(|allowed| allowed.authority = authority.clone());
-        authority.allows(&self.query())
+        let narrowed = self
+            .latch
+            .with(|allowed| narrow(&mut allowed.authority, authority));
+        narrowed.unwrap_or(true) && authority.allows(&self.query())
     }
 }

@@ -13,7 +13,7 @@ use refcap_authority::{Authority, Operation, Protocol, Query, Tuple, canonical_s
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 
-use super::bind::bind;
+use super::bind::{bind, narrow, need_also};
 use super::connect;
 use super::door::refusal;
 use super::latch::{Ending, Latch};
@@ -40,7 +40,6 @@ pub(crate) struct UdpDoor {
     /// Whether the guest asked for port 0, and may go on while that is granted.
     any_port: bool,
     account: Option<Arc<Account>>,
-    guards: Guards,
     /// Datagrams from senders that are not granted.
     dropped: AtomicU32,
     latch: Latch<Bound>,
@@ -51,6 +50,7 @@ struct Bound {
     socket: UdpSocket,
     /// What its Net allows.
     authority: Authority,
+    guards: Guards,
     /// The only one to talk with, once the guest has fixed it. Every datagram is checked all the same.
     peer: Option<SocketAddr>,
     _permit: Permit,
@@ -67,15 +67,35 @@ impl UdpDoor {
             local,
             any_port,
             account: permit.account().cloned(),
-            guards: rights.guards.clone(),
             dropped: AtomicU32::new(0),
             latch: Latch::new(Bound {
                 socket,
                 authority: rights.authority.clone(),
+                guards: rights.guards.clone(),
                 peer: None,
                 _permit: permit.counted_by(&rights.guards),
             }),
         })
+    }
+
+    /// From now on it also needs what another Net allows, through which its new holder asked for it.
+    pub(crate) fn also(&self, rights: &Rights) -> Result<(), Refusal> {
+        if !self.may_be_bound(&rights.authority) {
+            return Err(Refusal::denied(rights.authority.clone(), self.query()));
+        }
+        rights
+            .guards
+            .check(&Asked::at(Act::Bind, Protocol::Udp, self.local))?;
+        self.latch
+            .with(|bound| need_also(&mut bound.authority, &mut bound.guards, rights))?
+    }
+
+    fn may_be_bound(&self, authority: &Authority) -> bool {
+        let at = |port| {
+            let local = SocketAddr::new(self.local.ip(), port);
+            authority.allows(&Query::bind(Protocol::Udp, local))
+        };
+        at(self.local.port()) || (self.any_port && at(0))
     }
 
     fn tuple(&self, operation: Operation, remote: SocketAddr) -> Tuple {
@@ -83,9 +103,9 @@ impl UdpDoor {
     }
 
     /// Asks the guards, once the authority has permitted.
-    fn ask(&self, act: Act, remote: SocketAddr) -> Result<(), Refusal> {
+    fn ask(&self, bound: &Bound, act: Act, remote: SocketAddr) -> Result<(), Refusal> {
         let asked = Asked::between(act, Protocol::Udp, Some(self.local), remote);
-        self.guards.check(&asked)
+        bound.guards.check(&asked)
     }
 
     /// Fixes the peer. No packet leaves.
@@ -93,7 +113,7 @@ impl UdpDoor {
         let remote = self.reachable(remote)?;
         self.latch.with(|bound| {
             bound.check(&self.tuple(Operation::Connect, remote))?;
-            self.ask(Act::Connect, remote)?;
+            self.ask(bound, Act::Connect, remote)?;
             bound.peer = Some(remote);
             Ok(())
         })?
@@ -129,11 +149,11 @@ impl UdpDoor {
 
     /// Sends one datagram that the authority permits and the budget has paid for.
     fn send_if_guards_agree(&self, bound: &Bound, bytes: &[u8], to: SocketAddr) -> Result<usize, Refusal> {
-        if !self.guards.is_empty() {
+        if !bound.guards.is_empty() {
             // Their yes is for this attempt, so there should be room for it.
             let room = bound.socket.try_io(tokio::io::Interest::WRITABLE, || Ok(()));
             room.map_err(|error| refusal(&error))?;
-            self.ask(Act::Send, to)?;
+            self.ask(bound, Act::Send, to)?;
         }
         bound.send(bytes, to).map_err(|error| match too_long(&error) {
             true => Refusal::new(
@@ -166,7 +186,7 @@ impl UdpDoor {
                 if !is_peer || !bound.authority.permits(&tuple) {
                     return Ok(Err(Query::from(tuple).to_string()));
                 }
-                if let Err(refusal) = self.ask(Act::Receive, from) {
+                if let Err(refusal) = self.ask(bound, Act::Receive, from) {
                     return Ok(Err(refusal.to_string()));
                 }
                 if let Some(account) = &self.account {
@@ -289,11 +309,7 @@ impl Sever for UdpDoor {
     }
 
     fn restrict(&self, authority: &Authority) -> bool {
-        let may_be_bound = |port| {
-            let local = SocketAddr::new(self.local.ip(), port);
-            authority.allows(&Query::bind(Protocol::Udp, local))
-        };
-        let _ = self.latch.with(|bound| bound.authority = authority.clone());
-        may_be_bound(self.local.port()) || (self.any_port && may_be_bound(0))
+        let narrowed = self.latch.with(|bound| narrow(&mut bound.authority, authority));
+        narrowed.unwrap_or(true) && self.may_be_bound(authority)
     }
 }

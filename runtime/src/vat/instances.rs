@@ -46,6 +46,7 @@ async fn one(
     };
     let memory = instance.get_memory(&mut *store, MEMORY_EXPORT);
     let state = store.data_mut().instance_mut(usize::from(number));
+    state.instance = Some(instance);
     state.memory = memory;
     state.links = program.links().iter().map(|link| link.name.clone()).collect();
     if let Some(initialize) = instance.get_func(&mut *store, INITIALIZE_EXPORT) {
