@@ -131,6 +131,7 @@ pub const IMPORTS: &[Import] = &[
     // Poller
     import("poller_new", &[], 1),
     import("poller_add", &[Ref, Ref, I32, I32], 0),
+    import("poller_add_calls", &[Ref, I32], 0),
     import("poller_remove", &[Ref, I32], 0),
     suspending("poller_wait", &[Ref, I32, I32, I32], 0),
     // Guard

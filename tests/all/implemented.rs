@@ -2,7 +2,7 @@
 
 use refcap::{Capability, ErrorCode, Kind, Limits, RunError, SpawnerTerms};
 use refcap_abi::service::NetRequest;
-use refcap_abi::{ADDRESS_PEER, WAIT_READ};
+use refcap_abi::{ADDRESS_PEER, NO_WAIT, WAIT_READ};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -325,6 +325,55 @@ async fn a_child_that_asks_for_a_net_gets_one_that_its_parent_implements() {
     let ended = soon(theirs.read(&mut [0])).await.unwrap_or(0);
     assert_eq!(ended, 0);
     soon(guest.call("child_wait", &[16, 0, 64, 0])).await.unwrap();
+}
+
+// A program that moves bytes and serves others waits for both at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poller_tells_of_calls_that_wait_to_be_served() {
+    let mut server = Silent::start().await;
+    let terms = SpawnerTerms::new().program("next", &reader("10.0.0.1:80".parse().unwrap()));
+    let spawner = Capability::spawner("spawner", terms, refcap::ambient_authority()).unwrap();
+    let mut guest = guest_with(&net("connect tcp 127.0.0.1:*"), RULES).await;
+    guest.handle().grant("spawner", &spawner);
+    guest.take(15, "spawner").await.unwrap();
+    guest.connect(GIVEN, 1, server.address).await.unwrap();
+    let (mut theirs, _) = soon(server.next()).await;
+    guest.connect(2, 1, server.address).await.unwrap();
+    let (mut other, _) = soon(server.next()).await;
+
+    guest.call("poller_new", &[8]).await.unwrap();
+    guest.call("poller_add_calls", &[8, 100]).await.unwrap();
+    guest.call("poller_add_calls", &[8, 100]).await.unwrap();
+    guest.call("poller_add", &[8, 2, 200, WAIT_READ]).await.unwrap();
+    assert_eq!(
+        guest.call("poller_add_calls", &[8, 200]).await,
+        Err(ErrorCode::BadArgument)
+    );
+    assert_eq!(
+        guest.call("object_serve", &[NO_WAIT]).await,
+        Err(ErrorCode::WouldBlock)
+    );
+    assert_eq!(guest.poll(8, 20).await, Err(ErrorCode::TimedOut));
+    guest
+        .with_text("spawner_program", &[16, 15], "next")
+        .await
+        .unwrap();
+    guest.with_text("child_grant", &[16, NET], "net").await.unwrap();
+    guest.call("child_start", &[16]).await.unwrap();
+    assert_eq!(soon(guest.poll(8, 0)).await, Ok(vec![(100, WAIT_READ)]));
+    // It is told until it is served, and sockets beside it.
+    other.write_all(b"hello").await.unwrap();
+    assert_eq!(guest.read_stream(2, 1).await.unwrap(), b"h");
+    let both = vec![(100, WAIT_READ), (200, WAIT_READ)];
+    assert_eq!(soon(guest.poll(8, 0)).await, Ok(both));
+    guest.call("object_serve", &[NO_WAIT]).await.unwrap();
+    assert_eq!(soon(guest.poll(8, 0)).await, Ok(vec![(200, WAIT_READ)]));
+    theirs.shutdown().await.unwrap();
+    soon(guest.call("child_wait", &[16, 0, 64, 0])).await.unwrap();
+    assert_eq!(guest.call("poller_remove", &[8, 100]).await, Ok(1));
+    // Elsewhere, once it is out here.
+    guest.call("poller_new", &[9]).await.unwrap();
+    guest.call("poller_add_calls", &[9, 1]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

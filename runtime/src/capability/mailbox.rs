@@ -50,7 +50,7 @@ pub(crate) struct Mailbox {
     /// Granted while the guest runs, not yet taken.
     parcels: Mutex<Vec<(String, Capability)>>,
     /// Calls of its objects from other vats.
-    calls: Calls,
+    calls: Arc<Calls>,
 }
 
 impl Mailbox {
@@ -67,7 +67,7 @@ impl Mailbox {
             guards: AtomicUsize::new(0),
             lent: Lent::default(),
             parcels: Mutex::new(Vec::new()),
-            calls: Calls::default(),
+            calls: Arc::default(),
         })
     }
 
@@ -119,7 +119,7 @@ impl Mailbox {
     }
 
     /// Calls of its objects from other vats.
-    pub(crate) fn calls(&self) -> &Calls {
+    pub(crate) fn calls(&self) -> &Arc<Calls> {
         &self.calls
     }
 

@@ -130,6 +130,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "socket_address" => now!(socket::address),
         "poller_new" => now!(poller::new),
         "poller_add" => now!(poller::add),
+        "poller_add_calls" => now!(poller::add_calls),
         "poller_remove" => now!(poller::remove),
         "poller_wait" => later!(poller::wait),
         "guard_new" => later!(guard::new),

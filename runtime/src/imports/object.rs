@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use refcap_abi::{
     DISPATCH_EXPORT, ErrorCode, Import, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES,
-    MAX_WAITING_CALLS, Param,
+    MAX_WAITING_CALLS, NO_WAIT, Param,
 };
 use tokio::sync::oneshot;
 use wasmtime::{PoolConcurrencyLimitError, Val};
@@ -458,6 +458,7 @@ pub(super) async fn next(call: &mut Call<'_>) -> Reply {
     let wait = mailbox.calls().next();
     let came = match timeout {
         0 => wait.await,
+        NO_WAIT => mailbox.calls().take().ok_or(ErrorCode::WouldBlock)?,
         milliseconds => {
             let time = Duration::from_millis(milliseconds.cast_unsigned().into());
             let came = tokio::time::timeout(time, wait).await;

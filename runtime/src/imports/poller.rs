@@ -47,6 +47,20 @@ pub(super) fn add(call: &mut Call<'_>) -> Reply {
     Ok(Outcome::Done(0))
 }
 
+/// `poller_add_calls(poller, token) -> status`: be told when a call from another vat waits to be served.
+///
+/// - **Needs** a Poller; a number that events will carry.
+/// - **Checks** that the calls are in no other poller; that the number is not a socket's.
+/// - **Returns** 0. While a call waits, to an object of any program of this vat, the number is ready with `WAIT_READ`:
+///   `object_serve` with `NO_WAIT` answers it. `poller_remove` takes it out again. `BadArgument`.
+/// - **Traps** never.
+pub(super) fn add_calls(call: &mut Call<'_>) -> Reply {
+    let set = call.state().table.get(call.key(0)?)?.poller()?.clone();
+    let calls = call.state().mailbox.calls().clone();
+    set.add(calls, call.int(0).cast_unsigned(), Interest::READ)?;
+    Ok(Outcome::Done(0))
+}
+
 /// `poller_remove(poller, token) -> status`: remove a socket.
 ///
 /// - **Needs** a Poller; the number that the socket was added under.

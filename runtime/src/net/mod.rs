@@ -20,9 +20,10 @@ mod source;
 mod udp;
 
 pub(crate) use door::TcpDoor;
+pub(crate) use latch::Ending;
 pub(crate) use listener::ListenerDoor;
 pub(crate) use name::NameDoor;
 pub(crate) use permit::Permit;
 pub(crate) use poll_set::PollSet;
-pub(crate) use source::{Interest, Source, wait};
+pub(crate) use source::{Interest, Readiness, Source, wait};
 pub(crate) use udp::{MAX_DATAGRAM, UdpDoor};

@@ -19,7 +19,6 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
-    #[cfg(test)]
     pub(crate) const READ: Interest = Interest {
         read: true,
         write: false,

@@ -1,13 +1,16 @@
 //! Calls from other vats, which wait until the implementer serves them.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Mutex;
+use std::task::{Context, Waker};
 
-use refcap_abi::MAX_WAITING_CALLS;
+use refcap_abi::{ErrorCode, MAX_WAITING_CALLS};
 use tokio::sync::{Notify, oneshot};
 
 use super::Message;
 use crate::capability::mailbox::lock;
+use crate::net::{Ending, Interest, Readiness, Source};
 
 /// What came of a call: the implementer's status, and the rest of its answer.
 pub(crate) type Reply = (i32, Message);
@@ -28,6 +31,8 @@ pub(crate) struct Call {
 pub(crate) struct Calls {
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    /// Whom a poller wants woken.
+    watcher: Mutex<Option<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +67,7 @@ impl Calls {
         waiting.calls.push_back(call);
         drop(waiting);
         self.arrived.notify_one();
+        self.disturb();
         Ok(())
     }
 
@@ -75,7 +81,8 @@ impl Calls {
         }
     }
 
-    fn take(&self) -> Option<Call> {
+    /// The next call whose caller still waits, if there is one.
+    pub(crate) fn take(&self) -> Option<Call> {
         let mut waiting = lock(&self.waiting);
         loop {
             let call = waiting.calls.pop_front()?;
@@ -110,6 +117,46 @@ impl Calls {
         };
         // Dropped without the lock: what is in them may have objects of this vat.
         drop(left);
+    }
+}
+
+impl Source for Calls {
+    fn poll_ready(&self, _: &mut Context<'_>, interest: Interest) -> Result<Readiness, ErrorCode> {
+        // Whoever leaves a call wakes the watcher, which was there before this look.
+        let is_there = lock(&self.waiting)
+            .calls
+            .iter()
+            .any(|call| !call.answer.is_closed());
+        Ok(match is_there && interest.read {
+            true => Readiness::Now(Interest::READ),
+            false => Readiness::Later(None),
+        })
+    }
+
+    fn ending(&self) -> &dyn Ending {
+        self
+    }
+}
+
+impl Ending for Calls {
+    /// They are there for as long as the vat, which is who waits for them.
+    fn severed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn watch(&self, watcher: Option<Waker>) {
+        *lock(&self.watcher) = watcher;
+    }
+
+    fn is_watched(&self) -> bool {
+        lock(&self.watcher).is_some()
+    }
+
+    fn disturb(&self) {
+        let watcher = lock(&self.watcher).clone();
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
     }
 }
 

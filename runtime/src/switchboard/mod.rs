@@ -35,10 +35,10 @@
 //!
 //! `object_serve(timeout_ms) -> status`:
 //!
-//! - **Needs** a time in milliseconds, 0 for no end.
+//! - **Needs** a time in milliseconds: 0 for no end, `NO_WAIT` to look and not wait.
 //! - **Checks** how many calls are inside one another.
 //! - **Returns** 0 when it has answered one call from another vat, to an object of any program of this vat.
-//!   `TimedOut`, `LimitReached`.
+//!   `TimedOut`, with `NO_WAIT` `WouldBlock`; `LimitReached`.
 //! - **Traps** as above.
 
 use refcap_abi::{DISPATCH_EXPORT, GRANT_EXPORT, TAKE_EXPORT};
