@@ -113,6 +113,7 @@ pub const IMPORTS: &[Import] = &[
     // TcpListener
     import("listener_accept", &[Ref], 1),
     // TcpStream
+    import("stream_pair", &[], 2),
     import("stream_read", &[Ref, I32, I32], 0),
     import("stream_write", &[Ref, I32, I32], 0),
     import("stream_read_vectored", &[Ref, I32, I32], 0),

@@ -76,6 +76,34 @@ async fn a_program_can_answer_for_an_address_with_a_connection_to_another() {
 }
 
 #[tokio::test]
+async fn a_program_can_answer_by_itself() {
+    let net = net("");
+    let limits = Limits::default().sockets(3);
+    let mut guest = implements(Puppet::with_limits(&net, limits).await, RULES).await;
+    guest.call("stream_pair", &[GIVEN, 3]).await.unwrap();
+    guest
+        .connect(2, NET, "10.0.0.1:80".parse().unwrap())
+        .await
+        .unwrap();
+    guest.call("stream_no_delay", &[2, 1]).await.unwrap();
+    guest.write_stream(2, b"who is there?").await.unwrap();
+    assert_eq!(guest.read_stream(3, 64).await.unwrap(), b"who is there?");
+    guest.write_stream(3, b"nobody").await.unwrap();
+    assert_eq!(guest.read_stream(2, 64).await.unwrap(), b"nobody");
+    let nowhere = "0.0.0.0:0".parse().unwrap();
+    assert_eq!(guest.end_of(2, ADDRESS_PEER).await, Ok(nowhere));
+    // Both ends count.
+    assert_eq!(
+        guest.call("stream_pair", &[4, 9]).await,
+        Err(ErrorCode::LimitReached)
+    );
+    guest.close(3).await.unwrap();
+    assert_eq!(guest.read_stream(2, 64).await.unwrap(), b"");
+    guest.close(2).await.unwrap();
+    guest.call("stream_pair", &[4, 9]).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_was_obtained_ends_in_either_lineage_and_lives_on_when_its_giver_closes() {
     let address = "10.0.0.1:80".parse().unwrap();
     for end in ["object", "net", "derived", "grant", "closed"] {

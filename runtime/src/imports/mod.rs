@@ -3,7 +3,7 @@
 //! | import | file |
 //! |---|---|
 //! | `net_only`, `net_exactly`, `net_except`, `net_limit`, `net_revocable`, `net_allows`, `net_describe`, `net_flags` | [`net`] |
-//! | `net_connect`, `net_connect_from`, `net_listen`, `net_bind_udp`, `listener_accept` | [`open`] |
+//! | `net_connect`, `net_connect_from`, `net_listen`, `net_bind_udp`, `listener_accept`, `stream_pair` | [`open`] |
 //! | `net_resolve`, `name_*` | [`name`] |
 //! | `stream_*` | [`stream`] |
 //! | `udp_*` | [`udp`] |
@@ -112,6 +112,7 @@ fn body<P: Passage>(import: &Import) -> Body {
         "net_allows" => now!(net::allows),
         "net_describe" => now!(net::describe),
         "net_flags" => peek!(P, net::flags),
+        "stream_pair" => now!(open::pair),
         "stream_read" => now!(stream::read),
         "stream_write" => now!(stream::write),
         "stream_read_vectored" => now!(stream::read_vectored),

@@ -309,6 +309,31 @@ pub(super) fn accept(call: &mut Call<'_>) -> Reply {
     }
 }
 
+/// `stream_pair() -> (stream, stream, status)`: make two streams that are connected to each other.
+///
+/// - **Needs** nothing: a pair reaches nobody but who is given an end of it.
+/// - **Checks** the vat's limits on sockets and capabilities.
+/// - **Returns** two TcpStreams: what is written to one is read from the other. No network is involved, and their
+///   addresses are `0.0.0.0:0`. A program that implements a Net can give one and answer by the other. `LimitReached`, `Io`.
+/// - **Traps** never.
+pub(super) fn pair(call: &mut Call<'_>) -> Reply {
+    make_room(call, 2)?;
+    let permits = [
+        call.state().socket_permit(None)?,
+        call.state().socket_permit(None)?,
+    ];
+    let [first, second] = crate::net::pair(permits)?.map(|door| Object::TcpStream(Arc::new(door)));
+    let table = &mut call.state_mut().table;
+    let first = table.plant("pair", first).map_err(Refusal::from)?;
+    match table.plant("pair", second) {
+        Ok(second) => Ok(Outcome::Two(first, second)),
+        Err(barren) => {
+            table.close(first);
+            Err(Refusal::from(barren).into())
+        }
+    }
+}
+
 /// The address at the pointer and length that are the number arguments `pointer` and `length`.
 pub(super) fn address(call: &mut Call<'_>, pointer: usize, length: usize) -> Result<SocketAddr, Refusal> {
     let (pointer, length) = (call.int(pointer), call.int(length));

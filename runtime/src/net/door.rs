@@ -330,7 +330,11 @@ impl TcpDoor {
     }
 
     pub(crate) fn set_no_delay(&self, on: bool) -> Result<(), Refusal> {
-        self.open(|stream| stream.set_nodelay(on))
+        self.open(|stream| match stream.set_nodelay(on) {
+            // One end of a pair, which delays nothing.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            result => result,
+        })
     }
 
     /// Uses the connection, which must be there.
