@@ -246,9 +246,10 @@ async fn a_copy_waits_for_the_rate_of_either() {
 }
 
 #[tokio::test]
-async fn a_copy_is_two_of_the_guests_turn() {
+async fn a_copy_is_part_of_the_guests_turn() {
+    const SENT: usize = 200_000;
     let mut between = Between::new().await;
-    between.send(&[7; 100]).await;
+    between.send(&[7; SENT]).await;
     between.arrived().await;
     between
         .guest
@@ -258,10 +259,9 @@ async fn a_copy_is_two_of_the_guests_turn() {
     let mut moved = 0;
     while let Ok(count) = between.copy(1).await {
         moved += count;
-        assert!(moved < 100);
+        assert!(usize::try_from(moved).unwrap() < SENT);
     }
-    // Two waits have been counted before.
-    assert_eq!(moved, 31);
+    assert!(moved >= 31);
     assert_eq!(between.copy(1).await, Err(ErrorCode::WouldBlock));
     soon(between.wait()).await.unwrap();
     assert_eq!(between.copy(1).await, Ok(1));

@@ -216,6 +216,30 @@ async fn a_poll_waits_for_a_rate() {
 }
 
 // A guest that is always ready must not starve the others on its thread.
+// The same one was told each time.
+#[tokio::test]
+async fn a_poller_with_room_for_one_event_tells_of_all_in_turn() {
+    let server = servers::echo().await;
+    let mut guest = Puppet::start(&net(EVERYTHING)).await;
+    guest.call("poller_new", &[2]).await.unwrap();
+    let all: std::collections::BTreeSet<u32> = (30..37).collect();
+    for &token in &all {
+        guest.connect(3, 1, server).await.unwrap();
+        add(&mut guest, 2, 3, token.cast_signed(), WAIT_WRITE).await;
+    }
+    let mut told = std::collections::BTreeMap::new();
+    for _ in 0..70 {
+        let call = [2, crate::support::ANSWERS, 8, 0];
+        assert_eq!(guest.call("poller_wait", &call).await, Ok(1));
+        let token = guest.read(crate::support::ANSWERS, 4).await;
+        *told
+            .entry(u32::from_le_bytes(token.try_into().unwrap()))
+            .or_insert(0) += 1;
+    }
+    assert!(told.keys().eq(&all), "{told:?}");
+    assert!(told.values().all(|&times| times >= 3), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_guest_that_polls_without_end_yields() {
     let server = servers::echo().await;

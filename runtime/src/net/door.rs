@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -67,6 +67,28 @@ impl Link {
 
 /// A connection in the making. Its sockets are bound and checked before its first packet.
 pub(super) type Attempt = Pin<Box<dyn Future<Output = Result<TcpStream, Refusal>> + Send>>;
+
+/// Reads what has arrived. A read that leaves room has taken all that there was, so the stream is not ready until the
+/// system tells of more, and the next read need not ask it to find nothing (epoll(7), on edge-triggered use).
+fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    if !cfg!(target_os = "linux") {
+        return stream.try_read(buffer);
+    }
+    let room = buffer.len();
+    let mut length = 0;
+    let result = stream.try_io(tokio::io::Interest::READABLE, || {
+        length = (&*SockRef::from(stream)).read(buffer)?;
+        match 0 < length && length < room {
+            // So it is said to tokio, who knows whether there was news since it looked.
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    });
+    match result {
+        Err(error) if length == 0 => Err(error),
+        _ => Ok(length),
+    }
+}
 
 impl TcpDoor {
     /// A connection that is to be made: from `local` if it is bound already, to what is `judged`.
@@ -215,7 +237,7 @@ impl TcpDoor {
     /// Reads what has arrived, as far as the budget goes.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Refusal> {
         self.move_bytes(Direction::In, buffer.len(), |stream, allowed| {
-            stream.try_read(&mut buffer[..allowed])
+            read(stream, &mut buffer[..allowed])
         })
     }
 

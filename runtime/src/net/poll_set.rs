@@ -35,6 +35,8 @@ struct Signal {
 struct Signalled {
     tokens: HashSet<u32>,
     waiter: Option<Waker>,
+    /// How many looks there were.
+    looks: usize,
 }
 
 struct Member {
@@ -72,6 +74,23 @@ impl Signal {
         if let Some(waiter) = waiter {
             waiter.wake();
         }
+    }
+}
+
+impl Signal {
+    /// Who was signalled since the last time, beginning at another one each time: a guest with room for few events, or
+    /// whose turn is over soon, would else never come to the others.
+    fn take(&self, waiter: &Waker) -> Vec<u32> {
+        /// Far from any fraction of small numbers, so that it comes near every place (the golden ratio, of 64 bits).
+        const STEP: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
+        let mut state = lock(&self.state);
+        state.waiter = Some(waiter.clone());
+        let mut tokens: Vec<_> = std::mem::take(&mut state.tokens).into_iter().collect();
+        state.looks = state.looks.wrapping_add(1);
+        if let Some(start) = state.looks.wrapping_mul(STEP).checked_rem(tokens.len()) {
+            tokens.rotate_left(start);
+        }
+        tokens
     }
 }
 
@@ -145,11 +164,7 @@ impl PollSet {
 
     /// Looks at whoever was signalled. Returns the events, and when a look is worth it without a signal.
     fn look(&self, context: &Context<'_>, most: usize) -> (Vec<Event>, Option<Instant>) {
-        let signalled = {
-            let mut state = lock(&self.signal.state);
-            state.waiter = Some(context.waker().clone());
-            std::mem::take(&mut state.tokens)
-        };
+        let signalled = self.signal.take(context.waker());
         let mut events = Vec::new();
         let mut again = Vec::new();
         let mut soonest: Option<Instant> = None;

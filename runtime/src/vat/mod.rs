@@ -8,6 +8,7 @@ mod share;
 mod spawner;
 mod state;
 mod stdio;
+mod turn;
 
 use std::fmt;
 use std::future::Future;

@@ -13,6 +13,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use super::StartError;
 use super::kin::Kin;
 use super::stdio::World;
+use super::turn::Turn;
 use crate::audit;
 use crate::budget::{Account, Short};
 use crate::capability::Key;
@@ -26,11 +27,6 @@ use crate::net::Permit;
 use crate::object::{Frame, Line, Message, Outgoing, Reply};
 use crate::references::Cells;
 use crate::resolver::{Resolver, SystemResolver};
-
-/// Reads and writes that a guest may do in a row before it must wait once, so that others have their
-/// turn. With 64, a timer beside a guest that writes as fast as it can was at most 5 ms late; without a
-/// budget, 268 ms.
-const TURN: u32 = 64;
 
 /// The state of one vat.
 pub(crate) struct VatState {
@@ -49,7 +45,7 @@ pub(crate) struct VatState {
     pub(crate) datagram: Vec<u8>,
     /// Made when a name is looked up first, unless the embedder gave one.
     resolver: OnceLock<Arc<dyn Resolver>>,
-    moves: u32,
+    turn: Turn,
     /// The calls of objects that are being answered, the innermost last, and whom those of other vats are for.
     pub(crate) frames: Vec<Frame>,
     pub(crate) answers: Vec<oneshot::Sender<Reply>>,
@@ -128,7 +124,7 @@ impl VatState {
             started: Instant::now(),
             datagram: Vec::new(),
             resolver: resolver.map(OnceLock::from).unwrap_or_default(),
-            moves: 0,
+            turn: Turn::default(),
             frames: Vec::new(),
             answers: Vec::new(),
             is_announced: false,
@@ -205,22 +201,16 @@ impl VatState {
 
     /// Counts a read or write. `WouldBlock` when the guest's turn is over.
     pub(crate) fn take_turn(&mut self) -> Result<(), ErrorCode> {
-        if self.moves >= TURN {
-            return Err(ErrorCode::WouldBlock);
+        match self.turn.take() {
+            true => Ok(()),
+            false => Err(ErrorCode::WouldBlock),
         }
-        self.moves += 1;
-        Ok(())
     }
 
     /// The guest waits, which counts too: what it waits for may be there already. Returns whether its turn
     /// is over, and then a new one begins.
     pub(crate) fn end_turn(&mut self) -> bool {
-        self.moves += 1;
-        let is_over = self.moves >= TURN;
-        if is_over {
-            self.moves = 0;
-        }
-        is_over
+        self.turn.wait()
     }
 
     /// Keeps why a call failed, for `error_message`, and tells the audit log.
