@@ -18,6 +18,7 @@ mod connect;
 mod copying;
 mod crowd;
 mod datagrams;
+mod delegation;
 mod embedder;
 mod ends;
 mod examples;
