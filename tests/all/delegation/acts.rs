@@ -244,7 +244,8 @@ impl World {
         let (callee, time) = self.callee((program, object));
         let arguments = [number(object), number(slot), number(to), time];
         let given = self.model.hand_over(program, slot);
-        // What was moved and could not be sent is lost; it may have been the object itself.
+        // What was moved and could not be sent is lost; it may be what should have been called.
+        let (callee, _) = self.callee((program, object));
         let expected = given.and(callee).map(|_| 0);
         self.order(program, "give", &arguments, &[], expected).await?;
         if let (Ok((cap, what)), Ok((callee, _))) = (given, callee) {
