@@ -3,11 +3,12 @@
 use refcap_abi::{ErrorCode, Kind};
 
 use crate::host::{self, Slot};
-use crate::{Error, Result};
+use crate::interface::Proxy;
+use crate::{Error, Object, Result};
 
 /// A capability: an owned reference of one kind.
 ///
-/// Only this crate can implement it. A capability cannot be cloned: a second owner of the same reference
+/// Only this crate can implement it, and [`interface`](macro@crate::interface) for the references that it makes. A capability cannot be cloned: a second owner of the same reference
 /// would lose it when the first is dropped. Derive another one instead (see [`Net`](crate::Net)).
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a kind of capability")]
 pub trait Capability: sealed::Sealed + Sized {
@@ -53,6 +54,29 @@ pub(crate) mod sealed {
         fn from_slot(slot: Slot) -> Self;
         fn slot(&self) -> &Slot;
         fn into_slot(self) -> Slot;
+    }
+}
+
+/// A reference of an interface is the object that it calls.
+impl<P: Proxy> Capability for P {
+    const KIND: Kind = Kind::Object;
+}
+
+#[expect(
+    private_interfaces,
+    reason = "the slot is what must not be reachable from outside"
+)]
+impl<P: Proxy> sealed::Sealed for P {
+    fn from_slot(slot: Slot) -> Self {
+        P::from_object(Object::from_slot(slot))
+    }
+
+    fn slot(&self) -> &Slot {
+        self.object().slot()
+    }
+
+    fn into_slot(self) -> Slot {
+        self.into_object().into_slot()
     }
 }
 

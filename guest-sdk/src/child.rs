@@ -7,8 +7,9 @@ use refcap_abi::{ErrorCode, LIMIT_CAPABILITIES, LIMIT_MEMORY, LIMIT_SOCKETS, LIM
 
 use crate::capability::{Capability, capability};
 use crate::host::{self, Slot};
+use crate::interface::Proxy;
 use crate::net::milliseconds;
-use crate::{Error, Name, Net, Result, Revoker, TcpListener, TcpStream, UdpSocket};
+use crate::{Error, Guard, Name, Net, Object, Result, Revoker, TcpListener, TcpStream, UdpSocket};
 
 /// The power to start programs, each with capabilities that this program chooses from its own.
 ///
@@ -68,7 +69,8 @@ impl Spawner {
     }
 }
 
-/// A capability of which another program gets one that is derived: [`Net`], [`Revoker`], [`Spawner`].
+/// A capability of which another program gets one that is derived: [`Net`], [`Guard`], [`Object`] and the references of
+/// [interfaces](crate::interface), [`Revoker`], [`Spawner`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not derived when it is handed to another program",
     note = "sockets and names move: use `give`"
@@ -76,6 +78,9 @@ impl Spawner {
 pub trait Derived: Capability {}
 
 impl Derived for Net {}
+impl Derived for Guard {}
+impl Derived for Object {}
+impl<P: Proxy> Derived for P {}
 impl Derived for Revoker {}
 impl Derived for Spawner {}
 

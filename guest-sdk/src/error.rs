@@ -21,7 +21,16 @@ pub struct Error {
 }
 
 impl Error {
-    pub(crate) fn new(code: ErrorCode, operation: &'static str, message: impl Into<String>) -> Error {
+    /// An error of the program's own: what class it is of, what was being done, and a sentence about it. Programs that
+    /// implement an [interface](crate::interface) say with it why they do not do what they were called for.
+    ///
+    /// ```
+    /// use refcap_guest::{Error, ErrorCode};
+    ///
+    /// let error = Error::new(ErrorCode::Denied, "lend", "it is lent to somebody else");
+    /// assert_eq!(error.to_string(), "lend: it is lent to somebody else");
+    /// ```
+    pub fn new(code: ErrorCode, operation: &'static str, message: impl Into<String>) -> Error {
         let message = message.into();
         Error {
             code,
@@ -50,6 +59,11 @@ impl Error {
             Failure::Guest(code, message) => Error::new(code, operation, message),
             Failure::Host(code) => Error::new(code, operation, code.message()),
         }
+    }
+
+    /// The same, of what the program was doing rather than of the host call in which it was seen.
+    pub(crate) fn during(self, operation: &'static str) -> Error {
+        Error { operation, ..self }
     }
 
     /// What class of thing went wrong.

@@ -13,6 +13,7 @@ mod fake;
 pub mod grants;
 mod guard;
 mod host;
+pub mod interface;
 pub mod link;
 mod listener;
 mod name;
@@ -93,9 +94,60 @@ pub use refcap_guest_macros::export;
 /// ```
 pub use refcap_guest_macros::linked;
 
+/// Makes of a trait the type of a reference to something that implements it: `StoreRef` of `trait Store`. See
+/// [`interface`](mod@interface).
+///
+/// The trait is in the program as it was written. Each of its methods takes `&self` and values, and returns a
+/// [`Result`] with this crate's [`Error`]; it may have a body, which an implementer can do without. A call of the
+/// reference goes to the implementer whatever it is.
+///
+/// What can't be called from another program is an error: parameters that are references or generic, methods that take
+/// `&mut self` or no `self`, `async` methods, associated types and constants, supertraits, and `#[cfg]` on a
+/// method, since methods are known by their place.
+///
+/// ```compile_fail
+/// #[refcap_guest::interface]
+/// trait Store {
+///     fn put(&self, value: &[u8]) -> refcap_guest::Result<()>;
+/// }
+/// ```
+///
+/// Neither can a value that is nothing to serde:
+///
+/// ```compile_fail,E0277
+/// #[refcap_guest::interface]
+/// trait Store {
+///     fn put(&self, value: std::rc::Rc<u32>) -> refcap_guest::Result<()>;
+/// }
+/// # fn main() {}
+/// ```
+///
+/// nor a capability that stays in its program:
+///
+/// ```compile_fail,E0277
+/// #[refcap_guest::interface]
+/// trait Waits {
+///     fn wait_with(&self, poller: refcap_guest::Poller) -> refcap_guest::Result<()>;
+/// }
+/// # fn main() {}
+/// ```
+///
+/// and an error of another type is none that a call could give:
+///
+/// ```compile_fail,E0308
+/// #[refcap_guest::interface]
+/// trait Store {
+///     fn put(&self, value: Vec<u8>) -> Result<(), String>;
+/// }
+/// # fn main() {}
+/// ```
+pub use refcap_guest_macros::interface;
+
 /// What the code that [`main`](macro@main) writes needs. Not for other use, and not under semver.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::endowment::{Arguments, Declaration, declare, exit_code, run, section, section_length};
+    pub use crate::interface::{Method, Proxy, answer, call, receive, send, unknown};
     pub use crate::object::dispatch;
+    pub use serde;
 }

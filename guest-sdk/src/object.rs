@@ -100,10 +100,26 @@ impl Message {
         Ok(C::from_slot(slot))
     }
 
+    /// A message of what was taken out of its owners.
+    pub(crate) fn of_slots(bytes: Vec<u8>, slots: Vec<Slot>) -> Message {
+        let capabilities = slots.into_iter().map(Some).collect();
+        Message { bytes, capabilities }
+    }
+
+    /// The bytes, and the capabilities that were not taken.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<Option<Slot>>) {
+        (self.bytes, self.capabilities)
+    }
+
     /// Attaches the capabilities to what is sent next.
     fn attach(self) -> Result<Vec<u8>> {
         for slot in self.capabilities.into_iter().flatten() {
-            host::message_attach(slot).map_err(|failure| Error::last(failure, "send a capability along"))?;
+            if let Err(failure) = host::message_attach(slot) {
+                let error = Error::last(failure, "send a capability along");
+                // Those before it must not go with the next message, which may be to somebody else.
+                host::message_discard();
+                return Err(error);
+            }
         }
         Ok(self.bytes)
     }

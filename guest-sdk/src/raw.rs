@@ -536,6 +536,25 @@ pub(crate) fn object_serve(timeout: u32) -> Status {
     checked(refcap_v1_stub_object_serve(timeout))
 }
 
+/// Takes a reference out of a slot whose owner stays, with nothing in it.
+pub(crate) fn take_out(capability: &Slot) -> Result<Slot, Failure> {
+    const TAKEN: Failure = Failure::Guest(ErrorCode::NullReference, "the capability was sent before");
+    let (number, out) = (capability.number()?, Slot::new()?);
+    if refcap_v1_table_is_null(number) != 0 {
+        return Err(TAKEN);
+    }
+    refcap_v1_table_move(number, out.number);
+    Ok(out)
+}
+
+/// Drops what was attached to a call that is not made.
+pub(crate) fn message_discard() {
+    const NULL: u32 = 0;
+    // Calling nothing fails, and a call that fails takes along what was attached to it.
+    // SAFETY: no bytes are read.
+    let _ = unsafe { refcap_v1_stub_object_call(NULL, 0, std::ptr::null(), 0, 0) };
+}
+
 /// Sends a capability along with the next message. What is left of it here is closed.
 pub(crate) fn message_attach(capability: Slot) -> Status {
     checked(refcap_v1_stub_message_attach(capability.number()?))

@@ -30,6 +30,7 @@ mod handed_over;
 mod host_functions;
 mod implemented;
 mod instances;
+mod interfaces;
 mod limits;
 mod listen;
 mod matrix;

@@ -4,7 +4,9 @@
 
 use proc_macro::TokenStream;
 
+mod errors;
 mod expand;
+mod interface;
 mod link;
 mod program;
 
@@ -29,6 +31,12 @@ pub fn export(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn linked(arguments: TokenStream, item: TokenStream) -> TokenStream {
     written(link::linked(arguments.into(), item.into()))
+}
+
+/// See `refcap_guest::interface`.
+#[proc_macro_attribute]
+pub fn interface(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    written(interface::expand(arguments.into(), item.into()))
 }
 
 fn written(code: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

@@ -18,9 +18,11 @@ pub(crate) fn export(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     let name = name.unwrap_or_else(|| LitStr::new(&ident.to_string(), ident.span()));
     check_export_name(&name)?;
     let types: Vec<_> = parameters.iter().map(|(_, ty)| ty).collect();
-    let wires: Vec<_> = (0..types.len())
-        .map(|index| format_ident!("wire{index}"))
-        .collect();
+    let names = |name: &str| -> Vec<Ident> {
+        let indexes = 0..types.len();
+        indexes.map(|index| format_ident!("{name}{index}")).collect()
+    };
+    let (wires, received) = (names("wire"), names("received"));
     Ok(quote! {
         #function
 
@@ -30,7 +32,9 @@ pub(crate) fn export(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 
             #[unsafe(export_name = #name)]
             extern "C" fn exported(#(#wires: <#types as Pass>::Wire),*) -> i64 {
-                answer((|| Return::give_back(#ident(#(<#types as Pass>::receive(#wires)?),*)))())
+                // All are received before one of them can fail: nobody would close those after it.
+                #(let #received = <#types as Pass>::receive(#wires);)*
+                answer((move || Return::give_back(#ident(#(#received?),*)))())
             }
         };
     })
@@ -124,7 +128,7 @@ fn parameters(sig: &Signature, what: &str) -> Result<Vec<(Ident, Type)>> {
     sig.inputs.iter().map(parameter).collect()
 }
 
-fn is_result(ty: &Type) -> bool {
+pub(crate) fn is_result(ty: &Type) -> bool {
     match ty {
         Type::Path(path) => path.path.segments.last().is_some_and(|last| {
             last.ident == "Result" && matches!(last.arguments, PathArguments::AngleBracketed(_))

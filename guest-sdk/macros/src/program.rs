@@ -6,6 +6,8 @@ use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, FnArg, ItemFn, LitStr, Pat, PatType, Result, Signature, Type};
 
+use crate::errors::Errors;
+
 /// A program: its `main` function and what that is to be given.
 pub(crate) struct Program {
     /// The function as it was written, without the attributes that are ours.
@@ -163,29 +165,6 @@ fn check_signature(signature: &Signature, errors: &mut Errors) {
     }
     if let Some(token) = &signature.variadic {
         errors.add(token, "`main` can't be variadic");
-    }
-}
-
-/// All mistakes of a function, so that they are shown at once.
-#[derive(Debug, Default)]
-struct Errors(Option<Error>);
-
-impl Errors {
-    fn add(&mut self, at: &dyn quote::ToTokens, message: impl std::fmt::Display) {
-        let mut tokens = TokenStream::new();
-        at.to_tokens(&mut tokens);
-        self.push(Error::new_spanned(tokens, message));
-    }
-
-    fn push(&mut self, error: Error) {
-        match &mut self.0 {
-            Some(errors) => errors.combine(error),
-            None => self.0 = Some(error),
-        }
-    }
-
-    fn finish<T>(self, value: T) -> Result<T> {
-        self.0.map_or(Ok(value), Err)
     }
 }
 

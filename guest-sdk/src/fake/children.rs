@@ -8,10 +8,7 @@ use crate::host::{Failure, Status};
 impl Slot {
     /// A spawner that is derived from no other.
     pub(crate) fn spawner() -> Slot {
-        Slot {
-            object: Object::Spawner,
-            lineage: Lineage::root(),
-        }
+        Slot::new(Object::Spawner, Lineage::root())
     }
 }
 
@@ -24,7 +21,7 @@ pub(crate) fn spawner_load(spawner: &Slot, _module: &[u8]) -> Result<Slot, Failu
 }
 
 fn refuse(spawner: &Slot, what: std::fmt::Arguments<'_>) -> Result<Slot, Failure> {
-    match spawner.live()?.object {
+    match *spawner.live()?.object {
         Object::Spawner => Err(failed_with(
             ErrorCode::NotStarted,
             format!("a native test can't start {what}: run this program with refcap"),

@@ -4,13 +4,14 @@
 //! since the program around it has all the authority of its process, and simpler than the real host in
 //! these points: a local end is checked once it is bound or connected, not before, and can't be chosen for a
 //! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
-//! lease; limits, flags and labels have no effect; spawners start no programs; there are no guards and no audit log.
+//! lease; limits, flags and labels have no effect; spawners start no programs; objects are called in the thread that made them; there are no guards and no audit log.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use refcap_abi::wire::{decode_address, encode_address};
@@ -28,11 +29,16 @@ use sockets::{Closable, Socket};
 
 mod children;
 mod lineage;
+mod objects;
 mod sockets;
 
 pub(crate) use children::{
     child_argument, child_grant, child_limit, child_start, child_stop, child_wait, spawner_load,
     spawner_program,
+};
+pub(crate) use objects::{
+    message_answer, message_attach, message_count, message_discard, message_read, message_take, object_call,
+    object_forgotten, object_new, object_revocable, object_serve, take_out,
 };
 pub(crate) use sockets::{
     listener_accept, name_connect, name_describe, net_bind_udp, net_connect_from, net_limit, net_listen,
@@ -46,8 +52,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The owner of a reference.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    object: Object,
+    object: Arc<Object>,
     lineage: Arc<Lineage>,
+    /// Whether what it owned has another owner now.
+    moved: AtomicBool,
 }
 
 /// What a reference names.
@@ -63,14 +71,24 @@ enum Object {
     Revoker(Arc<Lineage>),
     /// It starts nothing.
     Spawner,
+    Implemented(Arc<objects::Implementer>),
 }
 
 impl Slot {
     /// A capability that is derived from no other.
     pub(crate) fn root(authority: Authority, answers: Answers) -> Slot {
+        Slot::new(Object::Net(authority, answers), Lineage::root())
+    }
+
+    fn new(object: Object, lineage: Arc<Lineage>) -> Slot {
+        Slot::of(Arc::new(object), lineage)
+    }
+
+    fn of(object: Arc<Object>, lineage: Arc<Lineage>) -> Slot {
         Slot {
-            object: Object::Net(authority, answers),
-            lineage: Lineage::root(),
+            object,
+            lineage,
+            moved: AtomicBool::new(false),
         }
     }
 
@@ -80,30 +98,33 @@ impl Slot {
             Object::Stream(stream) => Some(stream.clone()),
             Object::Listener(listener, _) => Some(listener.clone()),
             Object::Udp(socket) => Some(socket.clone()),
-            Object::Net(..) | Object::Name(_) | Object::Poller(_) | Object::Revoker(_) | Object::Spawner => {
-                None
-            }
+            Object::Net(..)
+            | Object::Name(_)
+            | Object::Poller(_)
+            | Object::Revoker(_)
+            | Object::Spawner
+            | Object::Implemented(_) => None,
         };
         let lineage = self.lineage.child(socket).ok_or_else(revoked)?;
-        Ok(Slot { object, lineage })
+        Ok(Slot::new(object, lineage))
     }
 
     fn net(&self) -> Result<(&Authority, &Answers), Failure> {
-        match &self.live()?.object {
+        match &*self.live()?.object {
             Object::Net(authority, answers) => Ok((authority, answers)),
             _ => Err(failed(ErrorCode::WrongKind)),
         }
     }
 
     fn stream(&self) -> Result<&net::TcpStream, Failure> {
-        match &self.live()?.object {
+        match &*self.live()?.object {
             Object::Stream(stream) => Ok(stream),
             _ => Err(failed(ErrorCode::WrongKind)),
         }
     }
 
     fn socket(&self) -> Result<Socket, Failure> {
-        match &self.live()?.object {
+        match &*self.live()?.object {
             Object::Stream(stream) => Ok(Socket::Stream(stream.clone())),
             Object::Listener(listener, _) => Ok(Socket::Listener(listener.clone())),
             Object::Udp(socket) => Ok(Socket::Udp(socket.clone())),
@@ -124,6 +145,9 @@ impl Slot {
     }
 
     fn live(&self) -> Result<&Slot, Failure> {
+        if self.moved.load(Ordering::Relaxed) {
+            return Err(failed(ErrorCode::NullReference));
+        }
         if self.lineage.is_revoked() {
             Err(revoked())
         } else {
@@ -134,7 +158,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.lineage.close();
+        if !self.moved.load(Ordering::Relaxed) {
+            self.lineage.close();
+        }
     }
 }
 
@@ -166,52 +192,6 @@ pub(crate) fn grant_take(name: &str) -> Result<Slot, Failure> {
         })
 }
 
-/// A native program has nobody who could call it.
-fn no_objects<T>() -> Result<T, Failure> {
-    let message = "this is a native build, which has no host to call objects: run the program with refcap";
-    Err(failed_with(ErrorCode::CalleeFailed, message.to_owned()))
-}
-
-pub(crate) fn object_new(_number: i32) -> Result<Slot, Failure> {
-    no_objects()
-}
-
-pub(crate) fn object_revocable(_object: &Slot) -> Result<(Slot, Slot), Failure> {
-    no_objects()
-}
-
-pub(crate) fn object_forgotten() -> Option<i32> {
-    None
-}
-
-pub(crate) fn object_call(_object: &Slot, _method: u32, _bytes: &[u8], _timeout: u32) -> Status {
-    no_objects()
-}
-
-pub(crate) fn object_serve(_timeout: u32) -> Status {
-    no_objects()
-}
-
-pub(crate) fn message_attach(_capability: Slot) -> Status {
-    no_objects()
-}
-
-pub(crate) fn message_answer(_bytes: &[u8]) -> Status {
-    no_objects()
-}
-
-pub(crate) fn message_read(_buffer: &mut [u8]) -> Status {
-    no_objects()
-}
-
-pub(crate) fn message_count() -> Status {
-    no_objects()
-}
-
-pub(crate) fn message_take(_place: u32) -> Result<Slot, Failure> {
-    no_objects()
-}
-
 /// A native program is linked to none.
 pub(crate) fn link_find(name: &str) -> Status {
     let message = format!("this is a native build, which is linked to no program, so there is no `{name}`");
@@ -240,7 +220,7 @@ pub(crate) fn cap_close(slot: Slot) -> Status {
 }
 
 pub(crate) fn cap_kind(slot: &Slot) -> Status {
-    let kind = match &slot.live()?.object {
+    let kind = match &*slot.live()?.object {
         Object::Net(..) => Kind::Net,
         Object::Name(_) => Kind::Name,
         Object::Stream(_) => Kind::TcpStream,
@@ -249,6 +229,7 @@ pub(crate) fn cap_kind(slot: &Slot) -> Status {
         Object::Poller(_) => Kind::Poller,
         Object::Revoker(_) => Kind::Revoker,
         Object::Spawner => Kind::Spawner,
+        Object::Implemented(_) => Kind::Object,
     };
     Ok(kind.code().unsigned_abs())
 }
@@ -424,7 +405,7 @@ pub(crate) fn socket_address(socket: &Slot, end: i32, buffer: &mut [u8]) -> Stat
 }
 
 pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
-    match &revoker.live()?.object {
+    match &*revoker.live()?.object {
         Object::Revoker(lineage) => Ok(lineage.revoke()),
         _ => Err(failed(ErrorCode::WrongKind)),
     }

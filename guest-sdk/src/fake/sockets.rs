@@ -169,7 +169,7 @@ pub(crate) fn net_listen(net: &Slot, local: &[u8], _backlog: u32) -> Result<Slot
 }
 
 pub(crate) fn listener_accept(listener: &Slot) -> Result<Slot, Failure> {
-    let Object::Listener(socket, authority) = &listener.live()?.object else {
+    let Object::Listener(socket, authority) = &*listener.live()?.object else {
         return Err(failed(ErrorCode::WrongKind));
     };
     loop {
@@ -203,7 +203,7 @@ pub(crate) fn net_bind_udp(net: &Slot, local: &[u8]) -> Result<Slot, Failure> {
 
 impl Slot {
     fn udp<R>(&self, use_it: impl FnOnce(&Udp) -> Result<R, Failure>) -> Result<R, Failure> {
-        match &self.live()?.object {
+        match &*self.live()?.object {
             Object::Udp(socket) => socket.with(use_it)?,
             _ => Err(failed(ErrorCode::WrongKind)),
         }
@@ -307,7 +307,7 @@ fn may_stand_for(answers: &Answers, remote: SocketAddr) -> bool {
 }
 
 fn name(slot: &Slot) -> Result<&Name, Failure> {
-    match &slot.live()?.object {
+    match &*slot.live()?.object {
         Object::Name(name) => Ok(name),
         _ => Err(failed(ErrorCode::WrongKind)),
     }
@@ -349,14 +349,11 @@ pub(crate) fn name_describe(slot: &Slot, buffer: &mut [u8]) -> Status {
 }
 
 pub(crate) fn poller_new() -> Result<Slot, Failure> {
-    Ok(Slot {
-        object: Object::Poller(Poller::default()),
-        lineage: Lineage::root(),
-    })
+    Ok(Slot::new(Object::Poller(Poller::default()), Lineage::root()))
 }
 
 fn poller(slot: &Slot) -> Result<&Poller, Failure> {
-    match &slot.live()?.object {
+    match &*slot.live()?.object {
         Object::Poller(poller) => Ok(poller),
         _ => Err(failed(ErrorCode::WrongKind)),
     }
@@ -432,14 +429,14 @@ pub(crate) fn socket_wait(slot: &Slot, until: i32, timeout: u32) -> Status {
     let start = Instant::now();
     loop {
         let is_readable = slot.socket()?.is_readable();
-        if until == WAIT_READ && is_readable && !matches!(slot.object, Object::Listener(..)) {
+        if until == WAIT_READ && is_readable && !matches!(*slot.object, Object::Listener(..)) {
             return Ok(0);
         }
         std::thread::sleep(super::PAUSE);
         if timeout > 0 && start.elapsed() >= Duration::from_millis(timeout.into()) {
             return Err(failed(ErrorCode::TimedOut));
         }
-        if until != WAIT_READ || matches!(slot.object, Object::Listener(..)) {
+        if until != WAIT_READ || matches!(*slot.object, Object::Listener(..)) {
             // The next attempt finds out.
             slot.live()?;
             return Ok(0);

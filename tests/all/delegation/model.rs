@@ -56,6 +56,8 @@ pub(super) struct Cap {
     pub(super) holder: Option<VatId>,
     /// Its holder gave it up, moved it away, or is gone.
     closed: bool,
+    /// It was moved away, and what is left in the slot can be given up once.
+    moved: bool,
     /// It was revoked, or its lease is over.
     ended: Option<ErrorCode>,
 }
@@ -227,6 +229,7 @@ impl Model {
             what,
             holder,
             closed: false,
+            moved: false,
             ended: None,
         });
         self.caps.len() - 1
@@ -258,6 +261,9 @@ impl Model {
         let Cap {
             closed, ended, what, ..
         } = self.caps[id];
+        if std::mem::take(&mut self.caps[id].moved) {
+            return Ok(None);
+        }
         if closed {
             return Err(ErrorCode::Closed);
         }
@@ -425,6 +431,7 @@ impl Model {
             what @ (What::Stream(_) | What::Udp(_)) => {
                 // The capability itself goes, and its holder has it no more.
                 self.caps[id].closed = true;
+                self.caps[id].moved = true;
                 Ok((self.caps[id].parent, what))
             }
             what => Ok((Some(id), what)),
