@@ -95,3 +95,6 @@ fn fill<'a>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
