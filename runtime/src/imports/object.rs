@@ -93,7 +93,7 @@ pub(super) fn attach(call: &mut Call<'_>) -> Reply {
     }
     let capability = call.state_mut().table.hand_over(key).map_err(Refusal::from)?;
     let outgoing = &mut call.state_mut().instance_mut(instance).outgoing;
-    outgoing.capabilities.push(capability);
+    outgoing.capabilities.push(Some(capability));
     Ok(Outcome::Done(i32::try_from(place).unwrap_or(i32::MAX)))
 }
 
@@ -230,7 +230,12 @@ const REMOTE: i32 = -1000;
 /// status is the number of the instance, and the call has begun; for another vat it is `REMOTE`, and the call waits to
 /// be sent.
 pub(super) fn enter(call: &mut Call<'_>) -> Reply {
-    let line = call.state().table.get(call.key(0)?)?.line()?.clone();
+    let line = call.state().table.get(call.key(0)?)?.line()?;
+    let implementer = line.implementer();
+    let here = implementer.is_in(&call.state().mailbox);
+    let (callee, number) = (implementer.instance(), implementer.number());
+    let membranes = line.membranes().clone();
+    let remote = (!here).then(|| line.clone());
     let span = Span::new(call, call.int(1), call.int(2))?;
     span.at_most(MAX_MESSAGE_BYTES, "the message")?;
     let caller = call.instance();
@@ -239,22 +244,20 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     outgoing.bytes.clear();
     outgoing.bytes.extend_from_slice(bytes);
     let mut message = outgoing.take();
-    message.cross(line.membranes()).map_err(Refusal::from)?;
-    let implementer = line.implementer();
-    if !implementer.is_in(&state.mailbox) {
+    message.cross(&membranes).map_err(Refusal::from)?;
+    if let Some(line) = remote {
         state.instance_mut(caller).calling = Some((line, message));
         return Ok(Outcome::Done(REMOTE));
     }
     if state.frames.len() >= MAX_CALL_DEPTH {
         return Err(too_deep().into());
     }
-    let (callee, number) = (implementer.instance(), implementer.number());
     let (length, capabilities) = (message.bytes.len(), count(&message));
     let before = std::mem::replace(&mut state.instance_mut(callee.into()).received, message);
     state.frames.push(Frame {
         caller: u8::try_from(caller).ok(),
         callee,
-        membranes: line.membranes().clone(),
+        membranes,
         before,
     });
     call.set_extra(0, number);
@@ -280,10 +283,13 @@ pub(super) fn leave(call: &mut Call<'_>) -> Reply {
     };
     let callee = state.instance_mut(frame.callee.into());
     let mut answer = answer_with(status, callee.outgoing.take());
-    callee.received = frame.before;
+    let spent = std::mem::replace(&mut callee.received, frame.before);
     answer.cross(&frame.membranes).map_err(Refusal::from)?;
     if let Some(caller) = frame.caller {
-        state.instance_mut(caller.into()).received = answer;
+        let caller = state.instance_mut(caller.into());
+        caller.outgoing.reuse(spent);
+        let spent = std::mem::replace(&mut caller.received, answer);
+        state.instance_mut(frame.callee.into()).outgoing.reuse(spent);
     }
     told(status)
 }

@@ -29,15 +29,30 @@ impl Message {
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) capabilities: Vec<Capability>,
+    /// As a message has them, each of them there.
+    pub(crate) capabilities: Vec<Option<Capability>>,
 }
 
 impl Outgoing {
+    /// The longest buffer that is kept for the next message.
+    const KEPT: usize = 4096;
+
     /// Takes it all, as a message.
+    #[inline]
     pub(crate) fn take(&mut self) -> Message {
         Message {
             bytes: std::mem::take(&mut self.bytes),
-            capabilities: self.capabilities.drain(..).map(Some).collect(),
+            capabilities: std::mem::take(&mut self.capabilities),
+        }
+    }
+
+    /// Keeps the buffer of a message that was received for the next one that is sent, so that a call of some bytes
+    /// allocates nothing.
+    #[inline]
+    pub(crate) fn reuse(&mut self, mut spent: Message) {
+        if self.bytes.capacity() == 0 && spent.bytes.capacity() <= Self::KEPT {
+            spent.bytes.clear();
+            self.bytes = spent.bytes;
         }
     }
 }

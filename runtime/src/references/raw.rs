@@ -186,7 +186,8 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
         (import.refs_in(), import.ints_in(), import.consumes),
         (REFS, INTS, CONSUMES)
     );
-    let makes = import.refs_out > 0 || import.extra_out > 0;
+    let makes = import.refs_out > 0;
+    let extra_out = import.extra_out;
     let is_main = site.is_main();
     // SAFETY: wasmtime passes at least as many values as the larger of the numbers of parameters and results of
     // `ty`, and has set those of the parameters to values of their types. `read` takes just these, in this
@@ -205,7 +206,11 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
             };
             if status != MORE && !makes {
                 // Most calls: nothing has to be made.
-                values[0].write(ValRaw::i32(status));
+                let (extra, rest) = values.split_at_mut(extra_out);
+                for (value, number) in extra.iter_mut().zip(call.extra) {
+                    value.write(ValRaw::i32(number));
+                }
+                rest[0].write(ValRaw::i32(status));
             } else {
                 write(import, values, &leave::<P>(&mut call, status)?);
             }
