@@ -1,7 +1,10 @@
 //! What the project promises of its rows: ratios within one run, so that they hold on any machine.
 
 use crate::measure::Measured;
-use crate::models::{COMPONENT, INTEGER, NATIVE, ORDINARY, REFERENCE, SDK, WASI_P1, WASI_P2};
+use crate::models::{
+    COMPONENT, INTEGER, LINK_GIVE, NATIVE, OBJECT, ORDINARY, REFERENCE, SDK, WASI_P1, WASI_P2,
+};
+use crate::rows::{hand_over, object};
 
 /// One promise.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +118,10 @@ pub(crate) const BARS: &[Bar] = &[
     times("use, any of many", REFERENCE, INTEGER, 2.5),
     no_cliff("use, 1 made in 10", 3.0),
     no_cliff("use, 1 made in 100", 3.0),
+    times(hand_over::ROW, REFERENCE, INTEGER, 0.1),
+    times(hand_over::ROW, LINK_GIVE, INTEGER, 0.1),
+    times(hand_over::ADDED, REFERENCE, INTEGER, 0.1),
+    times(object::ROW, OBJECT, INTEGER, 5.0),
     at_most("derive", 200.0),
     at_most("derive and close", 200.0),
     grows("check, hit", "10 rules", 3.0),

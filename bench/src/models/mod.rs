@@ -11,13 +11,17 @@
 //! | `wasi-p1` | a descriptor of WASI preview 1 | [`wasi`] |
 //! | `component` | a resource of the component model | [`component`] |
 //! | `wasi-p2` | a socket of WASI 0.2, behind `std::net` | [`std_net`] |
+//! | `link_give` | a reference, handed over as the SDK does it | [`instances`] |
+//! | `object` | a reference to what another program of the vat implements | [`service`] |
 //! | `native` | what the system gives, and no wasm | |
 
 pub(crate) mod component;
 pub(crate) mod guest;
+pub(crate) mod instances;
 pub(crate) mod integer;
 pub(crate) mod reference;
 pub(crate) mod rust;
+pub(crate) mod service;
 pub(crate) mod std_net;
 pub(crate) mod wasi;
 
@@ -32,6 +36,8 @@ pub(crate) const COMPONENT: &str = "component";
 pub(crate) const SDK: &str = "sdk";
 pub(crate) const EXTERNREF_CRATE: &str = "externref-crate";
 pub(crate) const WASI_P2: &str = "wasi-p2";
+pub(crate) const LINK_GIVE: &str = "link_give";
+pub(crate) const OBJECT: &str = "object";
 pub(crate) const NATIVE: &str = "native";
 
 /// A guest that `cargo xtask bench` has built; says so where it is missing.

@@ -55,10 +55,15 @@ impl Guest {
         let program = Program::load(&runtime, module)?;
         let net = Capability::net("net", GRANTED.parse()?, ambient_authority());
         let vat = executor.block_on(program.vat().limits(limits()).grant("net", &net).start())?;
-        Ok(Guest {
+        Ok(Guest::running(executor, vat))
+    }
+
+    /// One that runs already.
+    pub(crate) fn running(executor: &Rc<tokio::runtime::Runtime>, vat: Vat) -> Guest {
+        Guest {
             vat: Rc::new(RefCell::new(vat)),
             executor: executor.clone(),
-        })
+        }
     }
 
     /// Calls an export, which must return `expected`.

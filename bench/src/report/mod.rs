@@ -21,6 +21,28 @@ const NOTES: &[(&str, &str)] = &[
          can't take what has two results, so that guest holds the one reference that it was granted.",
     ),
     (
+        "hand over between instances",
+        "A call of another instance that brings a handle. What it keeps it has in a table, or its number in memory; what \
+         it gives up it closes, where a host has to be told. `integer` duplicates the descriptor into the other one's \
+         table first; `link_give` is how a program of the SDK passes a reference; `empty` is the same call with a number \
+         that means nothing. References are passed without any call of the host.",
+    ),
+    (
+        "hand over between instances, added to a call",
+        "The row above less `empty`. Less than 0.1 is told as 0.1.",
+    ),
+    (
+        "call an object of the same vat",
+        "Five arguments: the object, a method, the place and length of a message, a time. `integer` and `ordinary` are \
+         host functions that take the same, look the handle up and copy the message to where the host has it; the object \
+         is another program's, which reads the message.",
+    ),
+    (
+        "call an object of another vat",
+        "The one that calls waits, the other one serves: both on one thread, or each on its own. A Net that goes along is \
+         derived for the other one, which closes it.",
+    ),
+    (
         "start a vat",
         "From a linked program to its first host call, and its end. The twin's Net is not in a lineage, and its guest \
          has no WASI, no limits and no audit log.",

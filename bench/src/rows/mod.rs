@@ -4,9 +4,11 @@ mod authority;
 mod collection;
 mod fairness;
 mod guard;
+pub(crate) mod hand_over;
 pub(crate) mod handles;
 pub(crate) mod http;
 pub(crate) mod memory;
+pub(crate) mod object;
 mod revoke;
 mod start;
 pub(crate) mod tcp;
@@ -53,6 +55,16 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "derive",
         about: "derive by a rule, and give up again",
         run: handles::derive,
+    },
+    Group {
+        name: "hand-over",
+        about: "hand a handle to another instance of the same store",
+        run: hand_over::hand_over,
+    },
+    Group {
+        name: "object",
+        about: "call what a program implements, in the same vat and in another",
+        run: object::object,
     },
     Group {
         name: "check",
