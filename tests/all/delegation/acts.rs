@@ -167,18 +167,9 @@ impl World {
             return Ok(());
         };
         let to = self.room(program, c);
-        if to == leased {
-            return Ok(());
-        }
-        self.model.clear(program, to);
-        let asked = network::asked([2, 0, 3]);
-        let bytes = encoded(&asked)?;
-        let arguments = [number(to), number(leased), PAYLOAD, number(bytes.len())];
-        let derived = self.status(program, "net_only", &arguments, &bytes).await?;
-        // Unless the machine was so slow that it is over already.
-        if derived >= 0 {
-            let made = self.model.narrowed("net_only", program, leased, &asked);
-            self.made(program, to, made);
+        // Where everything is taken, the room would be that of the lease itself.
+        if to != leased {
+            self.derive_from_leased(program, to, leased).await?;
         }
         self.model.revoke(cap, ErrorCode::Expired);
         let begun = Instant::now();
@@ -190,6 +181,25 @@ impl World {
             }
         }
         self.check().await
+    }
+
+    async fn derive_from_leased(
+        &mut self,
+        program: ProgramId,
+        to: usize,
+        leased: usize,
+    ) -> Result<(), Failed> {
+        self.model.clear(program, to);
+        let asked = network::asked([2, 0, 3]);
+        let bytes = encoded(&asked)?;
+        let arguments = [number(to), number(leased), PAYLOAD, number(bytes.len())];
+        let derived = self.status(program, "net_only", &arguments, &bytes).await?;
+        // Unless the machine was so slow that it is over already.
+        if derived >= 0 {
+            let made = self.model.narrowed("net_only", program, leased, &asked);
+            self.made(program, to, made);
+        }
+        Ok(())
     }
 
     // Objects
@@ -241,7 +251,7 @@ impl World {
         slot: usize,
         to: usize,
     ) -> Result<(), Failed> {
-        let (callee, time) = self.callee((program, object));
+        let (_, time) = self.callee((program, object));
         let arguments = [number(object), number(slot), number(to), time];
         let given = self.model.hand_over(program, slot);
         // What was moved and could not be sent is lost; it may be what should have been called.
