@@ -602,9 +602,10 @@ pub(crate) fn link_take(program: u32) -> Result<Slot, Failure> {
 
 /// What another program of the vat has put into a slot of this one.
 pub(crate) fn received(number: u32) -> Option<Slot> {
-    // A number that is no slot, or one that has an owner, is a mistake of the caller's.
-    let slot = (number != 0).then(|| with_book(|book| book.adopt(number)))??;
-    (refcap_v1_table_is_null(number) == 0).then_some(slot)
+    // The number is the other program's word. What is no slot, or an empty one, was not given: an empty one is on the
+    // list of free slots, and would be there twice if it were adopted and dropped. What has an owner was not given either.
+    let is_there = (1..refcap_v1_table_size()).contains(&number) && refcap_v1_table_is_null(number) == 0;
+    is_there.then(|| with_book(|book| book.adopt(number)))?
 }
 
 /// Puts a reference out, for a program that is linked to this one to take. One that was not taken is lost.
