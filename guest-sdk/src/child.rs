@@ -70,7 +70,7 @@ impl Spawner {
 }
 
 /// A capability of which another program gets one that is derived: [`Net`], [`Guard`], [`Object`] and the references of
-/// [interfaces](crate::interface), [`Revoker`], [`Spawner`].
+/// [interfaces](mod@crate::interface), [`Revoker`], [`Spawner`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not derived when it is handed to another program",
     note = "sockets and names move: use `give`"

@@ -22,7 +22,7 @@ pub struct Error {
 
 impl Error {
     /// An error of the program's own: what class it is of, what was being done, and a sentence about it. Programs that
-    /// implement an [interface](crate::interface) say with it why they do not do what they were called for.
+    /// implement an [interface](mod@crate::interface) say with it why they do not do what they were called for.
     ///
     /// ```
     /// use refcap_guest::{Error, ErrorCode};

@@ -24,7 +24,7 @@ trait Store {
     fn open(&self, net: Net, to: Target) -> Result<TcpStream>;
     fn watch(&self, watcher: WatcherRef) -> Result<()>;
     /// Gives back what it got, in another shape.
-    fn shuffle(&self, all: Bundle) -> Result<(Option<Net>, Vec<Net>, BTreeMap<String, Revoker>)>;
+    fn shuffle(&self, all: Bundle) -> Result<Shuffled>;
     fn describe(&self) -> Result<String> {
         Ok("a store".to_owned())
     }
@@ -35,6 +35,8 @@ trait Store {
 trait Watcher {
     fn changed(&self, store: StoreRef, key: String) -> Result<()>;
 }
+
+type Shuffled = (Option<Net>, Vec<Net>, BTreeMap<String, Revoker>);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Target {
@@ -86,7 +88,7 @@ impl Store for Rc<Memory> {
         Ok(())
     }
 
-    fn shuffle(&self, all: Bundle) -> Result<(Option<Net>, Vec<Net>, BTreeMap<String, Revoker>)> {
+    fn shuffle(&self, all: Bundle) -> Result<Shuffled> {
         match all {
             Bundle::Nothing => Ok((None, Vec::new(), BTreeMap::new())),
             Bundle::Some {

@@ -127,7 +127,7 @@ async fn a_run_is_drawn_with_who_held_what_and_how_it_ended() {
 }
 
 /// A line with each number written as 9.
-fn without_numbers(line: &str) -> String {
+pub(crate) fn without_numbers(line: &str) -> String {
     let mut shape = String::new();
     for character in line.chars() {
         match character {
@@ -227,7 +227,7 @@ fn outside_of_strings(dot: &str) -> String {
 }
 
 /// The tags of XML, without what is in their quotes: the text may be longer or shorter.
-fn tags(xml: &str) -> Vec<String> {
+pub(crate) fn tags(xml: &str) -> Vec<String> {
     let tags = xml
         .split('<')
         .skip(1)

@@ -156,7 +156,7 @@ pub fn call<A: Serialize, R: DeserializeOwned>(
     };
     let (number, message) = answer.map_err(during)?;
     let failed = |why: String| Error::new(ErrorCode::CalleeFailed, method.name, why);
-    let unreadable = |error| passing::wrong(error, &failed, "the answer can't be read");
+    let unreadable = |error| passing::wrong(error, failed, "the answer can't be read");
     match number {
         ANSWERED => passing::unpack(message).map_err(unreadable),
         REFUSED => {
@@ -183,7 +183,7 @@ pub fn answer<A: DeserializeOwned, R: Serialize>(
     let arguments = match passing::unpack(message) {
         Ok(arguments) => arguments,
         Err(unreadable) => {
-            let error = passing::wrong(unreadable, &bad, "the arguments can't be read");
+            let error = passing::wrong(unreadable, bad, "the arguments can't be read");
             return refuse(error.code(), &format!("`{method}`: {}", error.message()));
         }
     };

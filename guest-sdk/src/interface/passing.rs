@@ -167,14 +167,14 @@ impl Unpacking {
 macro_rules! passes {
     ($($capability:ident)*) => {
         $(
-            /// As a part of a call to an [`interface`](crate::interface), or of its answer; else it is an error.
+            /// As a part of a call to an [`interface`](mod@crate::interface), or of its answer; else it is an error.
             impl Serialize for $capability {
                 fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                     send(self, serializer)
                 }
             }
 
-            /// As a part of a call to an [`interface`](crate::interface), or of its answer; else it is an error.
+            /// As a part of a call to an [`interface`](mod@crate::interface), or of its answer; else it is an error.
             impl<'a> Deserialize<'a> for $capability {
                 fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<$capability, D::Error> {
                     receive(deserializer)

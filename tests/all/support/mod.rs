@@ -3,6 +3,7 @@
 mod alone;
 pub(crate) mod commands;
 pub(crate) mod dns;
+pub(crate) mod integers;
 pub(crate) mod names;
 mod puppet;
 pub(crate) mod servers;
