@@ -24,6 +24,11 @@ pub(crate) fn instance(name: &str) -> tracing::Span {
     tracing::info_span!(target: TARGET, "instance", instance = name)
 }
 
+/// Whether anybody may listen to audit events. Where nobody does, it is known by one load.
+pub(crate) fn may_be_heard() -> bool {
+    tracing::level_filters::LevelFilter::current() >= tracing::level_filters::LevelFilter::INFO
+}
+
 /// A program is about to be given its endowments. Its name is its first argument, if it has any.
 pub(crate) fn start(vat: u64, program: Option<&str>) {
     tracing::info!(target: TARGET, event = "start", vat, program);

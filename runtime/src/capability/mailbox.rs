@@ -4,7 +4,7 @@
 //! outside changes the lineage and leaves a letter here; the vat reads its letters before it does
 //! anything else in a host call. So an ordinary use costs the vat one load, and no lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Capability;
@@ -29,10 +29,19 @@ pub(crate) enum Letter {
     Unreachable(Key<Entry>),
 }
 
+/// There is no epoch: nothing that was learned of references holds.
+pub(crate) const NO_EPOCH: u32 = 0;
+
 /// The part of a vat that other threads may touch.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     vat: u64,
+    /// The epoch, while there is nothing to read; else [`NO_EPOCH`]. So one number says both that no letter waits and
+    /// what is known of references, and an ordinary use looks at nothing else. Whoever posts clears it, a collection
+    /// does too; only the vat's own thread sets it, with the letters locked.
+    undisturbed: AtomicU32,
+    /// Between which collections the vat is, in a number that each of them ends. See [`crate::references`].
+    epoch: AtomicU32,
     /// Whether `letters` has any. Set after the letter is there, read before each host call.
     pending: AtomicBool,
     letters: Mutex<Vec<Letter>>,
@@ -58,6 +67,8 @@ impl Mailbox {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Mailbox {
             vat: NEXT.fetch_add(1, Ordering::Relaxed),
+            undisturbed: AtomicU32::new(NO_EPOCH),
+            epoch: AtomicU32::new(NO_EPOCH),
             pending: AtomicBool::new(false),
             letters: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
@@ -81,26 +92,66 @@ impl Mailbox {
         if self.ended.load(Ordering::Relaxed) {
             return;
         }
-        lock(&self.letters).push(letter);
-        self.pending.store(true, Ordering::Release);
+        let mut letters = lock(&self.letters);
+        letters.push(letter);
+        self.disturb();
+        drop(letters);
     }
 
-    /// Whether there are letters. One load, for the hot path.
+    /// To be called with the letters locked.
+    fn disturb(&self) {
+        self.pending.store(true, Ordering::Release);
+        self.undisturbed.store(NO_EPOCH, Ordering::Release);
+    }
+
+    /// Whether there are letters. One load.
     pub(crate) fn has_letters(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }
 
     pub(crate) fn take_letters(&self) -> Vec<Letter> {
         let mut letters = lock(&self.letters);
-        self.pending.store(self.is_stopped(), Ordering::Release);
+        let is_stopped = self.is_stopped();
+        self.pending.store(is_stopped, Ordering::Release);
+        if !is_stopped {
+            self.undisturbed.store(self.epoch(), Ordering::Release);
+        }
         std::mem::take(&mut letters)
+    }
+
+    /// The epoch that holds if there are no letters either. One load, for the hot path.
+    #[inline(always)]
+    pub(crate) fn undisturbed(&self) -> u32 {
+        self.undisturbed.load(Ordering::Acquire)
+    }
+
+    /// The epoch that holds. Only the thread that has the store writes it or reads it.
+    #[inline(always)]
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Begins an epoch.
+    pub(crate) fn begin_epoch(&self, epoch: u32) {
+        let letters = lock(&self.letters);
+        self.epoch.store(epoch, Ordering::Relaxed);
+        if !self.has_letters() {
+            self.undisturbed.store(epoch, Ordering::Release);
+        }
+        drop(letters);
+    }
+
+    /// Ends the epoch. Runs inside a collection: two stores, nothing that could fail.
+    pub(crate) fn end_epoch(&self) {
+        self.epoch.store(NO_EPOCH, Ordering::Relaxed);
+        self.undisturbed.store(NO_EPOCH, Ordering::Release);
     }
 
     /// Stops the vat: when this returns, no host call of it starts that finds a capability.
     pub(crate) fn stop(&self) {
         let letters = lock(&self.letters);
         self.stopped.store(true, Ordering::Relaxed);
-        self.pending.store(true, Ordering::Release);
+        self.disturb();
         drop(letters);
     }
 
@@ -245,4 +296,67 @@ impl Drop for GuardPermit {
 /// anything in it can panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> Letter {
+        Letter::Ended(Vec::new(), Ended::Revoked)
+    }
+
+    #[test]
+    fn a_letter_hides_the_epoch_until_it_is_taken_and_a_vat_that_is_stopped_shows_none() {
+        let mailbox = Mailbox::new();
+        assert_eq!(mailbox.undisturbed(), NO_EPOCH);
+        mailbox.begin_epoch(1);
+        assert_eq!((mailbox.undisturbed(), mailbox.epoch()), (1, 1));
+        mailbox.post(letter());
+        assert_eq!((mailbox.undisturbed(), mailbox.epoch()), (NO_EPOCH, 1));
+        // A collection, and the epoch after it, do not show what a letter hides.
+        mailbox.end_epoch();
+        mailbox.begin_epoch(2);
+        assert_eq!((mailbox.undisturbed(), mailbox.epoch()), (NO_EPOCH, 2));
+        assert_eq!(mailbox.take_letters().len(), 1);
+        assert_eq!(mailbox.undisturbed(), 2);
+        mailbox.end_epoch();
+        assert_eq!((mailbox.undisturbed(), mailbox.epoch()), (NO_EPOCH, NO_EPOCH));
+        mailbox.begin_epoch(3);
+        mailbox.stop();
+        mailbox.take_letters();
+        mailbox.begin_epoch(4);
+        assert_eq!(mailbox.undisturbed(), NO_EPOCH);
+        assert!(mailbox.has_letters());
+    }
+
+    #[test]
+    fn class_29_no_letter_is_overlooked_whoever_posts_while_letters_are_taken() {
+        const LETTERS: usize = 20_000;
+        let mailbox = Mailbox::new();
+        mailbox.begin_epoch(1);
+        let posted = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..LETTERS {
+                    mailbox.post(letter());
+                    posted.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let mut taken = 0;
+            while taken < LETTERS {
+                // All that were posted before this look are there, or were taken.
+                let before = posted.load(Ordering::SeqCst);
+                if mailbox.undisturbed() != NO_EPOCH {
+                    assert!(taken >= before, "{taken} were taken, and {before} posted");
+                }
+                taken += mailbox.take_letters().len();
+                if taken % 7 == 0 {
+                    mailbox.end_epoch();
+                    mailbox.begin_epoch(1);
+                }
+            }
+        });
+        assert_eq!(mailbox.undisturbed(), 1);
+    }
 }

@@ -186,7 +186,7 @@ async fn ask(call: &mut Call<'_>, net: Key<Entry>, rights: &Rights, what: &Use<'
 
 /// The one capability of an answer, which must be of that kind.
 fn of_kind(answer: Message, kind: Kind) -> Result<(Capability, Object), Refusal> {
-    let given = answer.capabilities.into_iter().flatten().next();
+    let given = answer.into_first();
     let found = given.as_ref().map(Capability::kind);
     match given.and_then(|given| given.object().cloned().map(|object| (given, object))) {
         Some((given, object)) if object.kind() == kind => Ok((given, object)),

@@ -18,7 +18,9 @@ pub(super) struct Span {
 impl Span {
     /// The range that a pointer and a length argument name. They are `u32`s on the guest's side.
     pub(super) fn new(call: &mut Call<'_>, pointer: i32, length: i32) -> Result<Span, ErrorCode> {
-        let memory = memory(call)?;
+        let Some(memory) = memory(call) else {
+            return Err(ErrorCode::BadPointer);
+        };
         let start = pointer.cast_unsigned() as usize;
         let end = start
             .checked_add(length.cast_unsigned() as usize)
@@ -33,11 +35,7 @@ impl Span {
 
     /// `LimitReached` for more than `limit` bytes; `what` names them in the error.
     pub(super) fn at_most(&self, limit: usize, what: &str) -> Result<(), Refusal> {
-        if self.len() > limit {
-            let why = format!("{what} has {} bytes; at most {limit} are taken", self.len());
-            return Err(Refusal::new(ErrorCode::LimitReached, why));
-        }
-        Ok(())
+        at_most(self.len(), limit, what)
     }
 
     /// The bytes, and the vat's state beside them.
@@ -54,6 +52,39 @@ impl Span {
         bytes[..fits].copy_from_slice(&answer[..fits]);
         i32::try_from(answer.len()).unwrap_or(i32::MAX)
     }
+}
+
+/// The bytes that a pointer and a length argument name, and the vat's state beside them: what [`Span`] does in several
+/// steps, in one.
+#[inline]
+pub(super) fn bytes_at<'a>(
+    call: &'a mut Call<'_>,
+    pointer: i32,
+    length: i32,
+) -> Result<(&'a mut [u8], &'a mut VatState), ErrorCode> {
+    let Some(memory) = memory(call) else {
+        return Err(ErrorCode::BadPointer);
+    };
+    let (bytes, state) = memory.data_and_store_mut(call.caller());
+    let start = pointer.cast_unsigned() as usize;
+    let end = start.checked_add(length.cast_unsigned() as usize);
+    let bytes = end.and_then(|end| bytes.get_mut(start..end));
+    Ok((bytes.ok_or(ErrorCode::BadPointer)?, state))
+}
+
+/// `LimitReached` for more than `limit` bytes; `what` names them in the error.
+#[inline]
+pub(super) fn at_most(length: usize, limit: usize, what: &str) -> Result<(), Refusal> {
+    match length <= limit {
+        true => Ok(()),
+        false => Err(too_long(length, limit, what)),
+    }
+}
+
+#[cold]
+fn too_long(length: usize, limit: usize, what: &str) -> Refusal {
+    let why = format!("{what} has {length} bytes; at most {limit} are taken");
+    Refusal::new(ErrorCode::LimitReached, why)
 }
 
 /// Several ranges of the guest's memory, checked: those that the pieces of a list name.
@@ -127,13 +158,20 @@ pub(super) fn copy_in(
     Ok(bytes.to_vec())
 }
 
-fn memory(call: &mut Call<'_>) -> Result<Memory, ErrorCode> {
-    if let Some(memory) = call.state().instance(call.instance()).memory {
-        return Ok(memory);
+// Not a result with an error: that is laid out so that the handle is written and read in different pieces, for which
+// a processor waits.
+#[inline]
+fn memory(call: &mut Call<'_>) -> Option<Memory> {
+    match call.state().instance(call.instance()).memory {
+        Some(memory) => Some(memory),
+        None => memory_by_name(call),
     }
-    // Only a module's start function runs before the vat knows its memory.
+}
+
+/// Only a module's start function runs before the vat knows its memory.
+#[cold]
+fn memory_by_name(call: &mut Call<'_>) -> Option<Memory> {
     call.caller()
         .get_export(MEMORY_EXPORT)
         .and_then(wasmtime::Extern::into_memory)
-        .ok_or(ErrorCode::BadPointer)
 }

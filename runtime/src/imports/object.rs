@@ -10,12 +10,12 @@ use refcap_abi::{
 use tokio::sync::oneshot;
 use wasmtime::{PoolConcurrencyLimitError, Val};
 
-use super::memory::{Span, copy_in};
+use super::memory::{Span, at_most, bytes_at};
 use super::open::make_room;
 use crate::capability::Capability;
 use crate::capability::membrane::Membranes;
 use crate::capability::table::{NoBirth, Object};
-use crate::object::{self, Frame, Full, Implementer, Line, Message};
+use crate::object::{self, Full, Implementer, Line, Message};
 use crate::references::{Call, Failure, Outcome, Reply};
 use crate::vat::Refusal;
 
@@ -84,7 +84,7 @@ pub(super) fn attach(call: &mut Call<'_>) -> Reply {
     let key = call.key(0)?;
     call.state().table.get(key)?;
     let instance = call.instance();
-    let place = call.state().instance(instance).outgoing.capabilities.len();
+    let place = call.state().instance(instance).outgoing.count();
     if place >= MAX_MESSAGE_CAPABILITIES {
         return Err(Refusal::limit(format_args!(
             "{MAX_MESSAGE_CAPABILITIES} capabilities in a message"
@@ -92,8 +92,10 @@ pub(super) fn attach(call: &mut Call<'_>) -> Reply {
         .into());
     }
     let capability = call.state_mut().table.hand_over(key).map_err(Refusal::from)?;
-    let outgoing = &mut call.state_mut().instance_mut(instance).outgoing;
-    outgoing.capabilities.push(Some(capability));
+    let state = call.state_mut();
+    state.instances[instance]
+        .outgoing
+        .attach(capability, &mut state.spare);
     Ok(Outcome::Done(i32::try_from(place).unwrap_or(i32::MAX)))
 }
 
@@ -106,13 +108,13 @@ pub(super) fn attach(call: &mut Call<'_>) -> Reply {
 ///   `LimitReached`, `BadArgument` when there is no call.
 /// - **Traps** never.
 pub(super) fn answer(call: &mut Call<'_>) -> Reply {
-    let bytes = copy_in(call, call.int(0), call.int(1), MAX_MESSAGE_BYTES, "the answer")?;
     let instance = call.instance();
-    let is_called = |frame: &Frame| usize::from(frame.callee) == instance;
-    if !call.state().frames.last().is_some_and(is_called) {
+    let (bytes, state) = bytes_at(call, call.int(0), call.int(1))?;
+    at_most(bytes.len(), MAX_MESSAGE_BYTES, "the answer")?;
+    if state.frames.callee() != Some(instance) {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call to answer").into());
     }
-    call.state_mut().instance_mut(instance).outgoing.bytes = bytes;
+    state.instances[instance].outgoing.say(bytes, &mut state.spare);
     Ok(Outcome::Done(0))
 }
 
@@ -124,10 +126,9 @@ pub(super) fn answer(call: &mut Call<'_>) -> Reply {
 ///   the call; after one that this program has made, the answer.
 /// - **Traps** never.
 pub(super) fn read(call: &mut Call<'_>) -> Reply {
-    let span = Span::new(call, call.int(0), call.int(1))?;
     let instance = call.instance();
-    let (bytes, state) = span.bytes_and_state(call);
-    let message = &state.instance(instance).received.bytes;
+    let (bytes, state) = bytes_at(call, call.int(0), call.int(1))?;
+    let message = state.instance(instance).received.bytes();
     let fits = message.len().min(bytes.len());
     bytes[..fits].copy_from_slice(&message[..fits]);
     Ok(Outcome::Done(i32::try_from(message.len()).unwrap_or(i32::MAX)))
@@ -185,7 +186,7 @@ pub(super) fn granted_name(capability: &Capability) -> &str {
 /// A place for a capability in what an instance has received.
 fn slot<'a>(call: &'a mut Call<'_>, instance: usize, place: i32) -> Option<&'a mut Option<Capability>> {
     let received = &mut call.state_mut().instance_mut(instance).received;
-    received.capabilities.get_mut(usize::try_from(place).ok()?)
+    received.place(usize::try_from(place).ok()?)
 }
 
 /// How long a call to another vat may take where the caller does not say.
@@ -193,7 +194,12 @@ const CALL_TIME: Duration = Duration::from_secs(30);
 
 /// How many capabilities the last received message has, told beside its length.
 fn count(message: &Message) -> i32 {
-    i32::try_from(message.capabilities.len()).unwrap_or(i32::MAX)
+    i32::try_from(message.count()).unwrap_or(i32::MAX)
+}
+
+/// How many bytes it has, told beside them.
+fn length(message: &Message) -> i32 {
+    i32::try_from(message.bytes().len()).unwrap_or(i32::MAX)
 }
 
 const fn helper(name: &'static str, params: &'static [Param], extra_out: usize, suspends: bool) -> Import {
@@ -236,32 +242,30 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     let (callee, number) = (implementer.instance(), implementer.number());
     let membranes = line.membranes().clone();
     let remote = (!here).then(|| line.clone());
-    let span = Span::new(call, call.int(1), call.int(2))?;
-    span.at_most(MAX_MESSAGE_BYTES, "the message")?;
     let caller = call.instance();
-    let (bytes, state) = span.bytes_and_state(call);
-    let outgoing = &mut state.instance_mut(caller).outgoing;
-    outgoing.bytes.clear();
-    outgoing.bytes.extend_from_slice(bytes);
+    let (bytes, state) = match call.int(2) {
+        // Of no bytes it does not matter where they are.
+        0 => (&mut [][..], call.state_mut()),
+        length => bytes_at(call, call.int(1), length)?,
+    };
+    at_most(bytes.len(), MAX_MESSAGE_BYTES, "the message")?;
+    let outgoing = &mut state.instances[caller].outgoing;
+    outgoing.say(bytes, &mut state.spare);
     let mut message = outgoing.take();
     message.cross(&membranes).map_err(Refusal::from)?;
     if let Some(line) = remote {
         state.instance_mut(caller).calling = Some((line, message));
         return Ok(Outcome::Done(REMOTE));
     }
-    if state.frames.len() >= MAX_CALL_DEPTH {
+    if state.frames.is_full() {
         return Err(too_deep().into());
     }
-    let (length, capabilities) = (message.bytes.len(), count(&message));
+    let (length, capabilities) = (length(&message), count(&message));
     let before = std::mem::replace(&mut state.instance_mut(callee.into()).received, message);
-    state.frames.push(Frame {
-        caller: u8::try_from(caller).ok(),
-        callee,
-        membranes,
-        before,
-    });
+    let caller = u8::try_from(caller).ok();
+    state.frames.begin(caller, callee, membranes, before);
     call.set_extra(0, number);
-    call.set_extra(1, i32::try_from(length).unwrap_or(i32::MAX));
+    call.set_extra(1, length);
     call.set_extra(2, capabilities);
     Ok(Outcome::Done(callee.into()))
 }
@@ -278,18 +282,19 @@ pub(super) fn discard(call: &mut Call<'_>) -> Reply {
 pub(super) fn leave(call: &mut Call<'_>) -> Reply {
     let status = call.int(0);
     let state = call.state_mut();
-    let Some(frame) = state.frames.pop() else {
+    let Some(frame) = state.frames.end() else {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
     };
-    let callee = state.instance_mut(frame.callee.into());
+    let callee = &mut state.instances[usize::from(frame.callee)];
     let mut answer = answer_with(status, callee.outgoing.take());
-    let spent = std::mem::replace(&mut callee.received, frame.before);
-    answer.cross(&frame.membranes).map_err(Refusal::from)?;
+    let heard = std::mem::replace(&mut callee.received, frame.before.take());
+    state.spare.keep(heard);
+    let membranes = std::mem::take(&mut frame.membranes);
+    answer.cross(&membranes).map_err(Refusal::from)?;
     if let Some(caller) = frame.caller {
-        let caller = state.instance_mut(caller.into());
-        caller.outgoing.reuse(spent);
-        let spent = std::mem::replace(&mut caller.received, answer);
-        state.instance_mut(frame.callee.into()).outgoing.reuse(spent);
+        let caller = &mut state.instances[usize::from(caller)];
+        let heard = std::mem::replace(&mut caller.received, answer);
+        state.spare.keep(heard);
     }
     told(status)
 }
@@ -303,20 +308,25 @@ fn answer_with(status: i32, message: Message) -> Message {
 }
 
 /// What a callee says, as what a caller hears: errors are errors, by whomever.
+#[inline]
 fn told(status: i32) -> Reply {
     match status {
         0.. => Ok(Outcome::Done(status)),
-        _ => match ErrorCode::from_code(status) {
-            Some(code) => {
-                let why = format!("the program that implements the object says: {code}");
-                Err(Refusal::new(code, why).into())
-            }
-            None => {
-                let why =
-                    format!("the program that implements the object returned {status}, which is no error");
-                Err(Refusal::new(ErrorCode::CalleeFailed, why).into())
-            }
-        },
+        _ => Err(error_told(status).into()),
+    }
+}
+
+#[cold]
+fn error_told(status: i32) -> Refusal {
+    match ErrorCode::from_code(status) {
+        Some(code) => {
+            let why = format!("the program that implements the object says: {code}");
+            Refusal::new(code, why)
+        }
+        None => {
+            let why = format!("the program that implements the object returned {status}, which is no error");
+            Refusal::new(ErrorCode::CalleeFailed, why)
+        }
     }
 }
 
@@ -380,10 +390,7 @@ pub(super) async fn call_from_host(
     bytes: Vec<u8>,
     time: Duration,
 ) -> Result<Message, Failure> {
-    let message = Message {
-        bytes,
-        ..Message::default()
-    };
+    let message = Message::of(bytes);
     let (status, answer) = match line.implementer().is_in(&call.state().mailbox) {
         true => call_here(call, line, method, message).await?,
         false => send(line, method, message, time).await?,
@@ -407,29 +414,24 @@ async fn call_here(
         return Err(Refusal::new(ErrorCode::CalleeFailed, why).into());
     };
     let state = call.state_mut();
-    if state.frames.len() >= MAX_CALL_DEPTH {
+    if state.frames.is_full() {
         return Err(too_deep().into());
     }
     let arguments = [
         Val::I32(line.implementer().number()),
         Val::I32(method),
-        Val::I32(i32::try_from(message.bytes.len()).unwrap_or(i32::MAX)),
+        Val::I32(length(&message)),
         Val::I32(count(&message)),
     ];
     let its = state.instance_mut(callee.into());
     // It may be the caller itself, in the middle of preparing a call of its own.
     let pending = std::mem::take(&mut its.outgoing);
     let before = std::mem::replace(&mut its.received, message);
-    state.frames.push(Frame {
-        caller: None,
-        callee,
-        membranes: line.membranes().clone(),
-        before,
-    });
+    state.frames.begin(None, callee, line.membranes().clone(), before);
     let mut status = [Val::I32(0)];
     let called = dispatch.call_async(call.caller(), &arguments, &mut status).await;
     let state = call.state_mut();
-    let frame = state.frames.pop();
+    let frame = state.frames.end().map(std::mem::take);
     let its = state.instance_mut(callee.into());
     let mut answer = std::mem::replace(&mut its.outgoing, pending);
     its.received = frame.map(|frame| frame.before).unwrap_or_default();
@@ -454,7 +456,7 @@ fn too_deep() -> Refusal {
 /// The status is the number of the instance that is called.
 pub(super) async fn next(call: &mut Call<'_>) -> Reply {
     let timeout = call.int(0);
-    if call.state().frames.len() >= MAX_CALL_DEPTH {
+    if call.state().frames.is_full() {
         return Err(too_deep().into());
     }
     if call.state_mut().end_turn() {
@@ -479,19 +481,14 @@ pub(super) async fn next(call: &mut Call<'_>) -> Reply {
         answer,
     } = came;
     let state = call.state_mut();
-    let (length, capabilities) = (message.bytes.len(), count(&message));
+    let (length, capabilities) = (length(&message), count(&message));
     let before = std::mem::replace(&mut state.instance_mut(instance.into()).received, message);
-    state.frames.push(Frame {
-        caller: None,
-        callee: instance,
-        // They cross where the caller gets them.
-        membranes: Membranes::default(),
-        before,
-    });
+    // What comes back crosses membranes where the caller gets it.
+    state.frames.begin(None, instance, Membranes::default(), before);
     state.answers.push(answer);
     call.set_extra(0, number);
     call.set_extra(1, method);
-    call.set_extra(2, i32::try_from(length).unwrap_or(i32::MAX));
+    call.set_extra(2, length);
     call.set_extra(3, capabilities);
     Ok(Outcome::Done(instance.into()))
 }
@@ -500,12 +497,12 @@ pub(super) async fn next(call: &mut Call<'_>) -> Reply {
 pub(super) fn done(call: &mut Call<'_>) -> Reply {
     let status = call.int(0);
     let state = call.state_mut();
-    let (Some(frame), Some(answer)) = (state.frames.pop(), state.answers.pop()) else {
+    let (Some(frame), Some(answer)) = (state.frames.end(), state.answers.pop()) else {
         return Err(Refusal::new(ErrorCode::BadArgument, "there is no call that could return").into());
     };
-    let callee = state.instance_mut(frame.callee.into());
+    let callee = &mut state.instances[usize::from(frame.callee)];
     let message = answer_with(status, callee.outgoing.take());
-    callee.received = frame.before;
+    callee.received = frame.before.take();
     // Nobody may be waiting any more.
     let _ = answer.send((status, message));
     Ok(Outcome::Done(0))

@@ -4,67 +4,146 @@ use crate::capability::Capability;
 use crate::capability::NotEnclosed;
 use crate::capability::membrane::Membranes;
 
-/// Bytes and capabilities, one way.
+/// Bytes and capabilities, one way. Most messages have nothing in them, and are a null pointer then: a call moves a few
+/// of them from place to place, and each vat has several.
 #[derive(Debug, Default)]
-pub(crate) struct Message {
-    pub(crate) bytes: Vec<u8>,
+pub(crate) struct Message(Option<Box<Contents>>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    bytes: Vec<u8>,
     /// Each until it is taken.
-    pub(crate) capabilities: Vec<Option<Capability>>,
+    capabilities: Vec<Option<Capability>>,
 }
 
 impl Message {
-    /// Takes what is in it across membranes. What can't cross ends here, and with it the message.
-    pub(crate) fn cross(&mut self, membranes: &Membranes) -> Result<(), NotEnclosed> {
-        if membranes.is_empty() {
-            return Ok(());
-        }
-        self.capabilities
-            .iter_mut()
-            .flatten()
-            .try_for_each(|capability| capability.enclose(membranes))
+    /// A message of bytes alone.
+    pub(crate) fn of(bytes: Vec<u8>) -> Message {
+        Message(Some(Box::new(Contents {
+            bytes,
+            capabilities: Vec::new(),
+        })))
     }
-}
 
-/// What an instance is about to send: with its next call, or with its answer.
-#[derive(Debug, Default)]
-pub(crate) struct Outgoing {
-    pub(crate) bytes: Vec<u8>,
-    /// As a message has them, each of them there.
-    pub(crate) capabilities: Vec<Option<Capability>>,
-}
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |contents| &contents.bytes)
+    }
 
-impl Outgoing {
-    /// The longest buffer that is kept for the next message.
-    const KEPT: usize = 4096;
+    /// How many capabilities it has, those that were taken included.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, |contents| contents.capabilities.len())
+    }
 
-    /// Takes it all, as a message.
+    /// Where a capability is, or was until it was taken.
+    pub(crate) fn place(&mut self, place: usize) -> Option<&mut Option<Capability>> {
+        self.0.as_mut()?.capabilities.get_mut(place)
+    }
+
+    /// The first of its capabilities that was not taken.
+    pub(crate) fn into_first(self) -> Option<Capability> {
+        self.0?.capabilities.into_iter().flatten().next()
+    }
+
+    /// Sets its bytes.
+    #[inline]
+    pub(crate) fn say(&mut self, bytes: &[u8], spare: &mut Spare) {
+        if bytes.is_empty() && self.0.is_none() {
+            return;
+        }
+        let contents = self.0.get_or_insert_with(|| spare.take());
+        contents.bytes.clear();
+        contents.bytes.extend_from_slice(bytes);
+    }
+
+    /// Adds a capability.
+    pub(crate) fn attach(&mut self, capability: Capability, spare: &mut Spare) {
+        let contents = self.0.get_or_insert_with(|| spare.take());
+        contents.capabilities.push(Some(capability));
+    }
+
+    /// Takes it all; what is left is empty.
     #[inline]
     pub(crate) fn take(&mut self) -> Message {
-        Message {
-            bytes: std::mem::take(&mut self.bytes),
-            capabilities: std::mem::take(&mut self.capabilities),
-        }
+        std::mem::take(self)
     }
 
-    /// Keeps the buffer of a message that was received for the next one that is sent, so that a call of some bytes
-    /// allocates nothing.
+    /// Takes what is in it across membranes. What can't cross ends here, and with it the message.
     #[inline]
-    pub(crate) fn reuse(&mut self, mut spent: Message) {
-        if self.bytes.capacity() == 0 && spent.bytes.capacity() <= Self::KEPT {
-            spent.bytes.clear();
-            self.bytes = spent.bytes;
+    pub(crate) fn cross(&mut self, membranes: &Membranes) -> Result<(), NotEnclosed> {
+        match &mut self.0 {
+            Some(contents) if !membranes.is_empty() => contents
+                .capabilities
+                .iter_mut()
+                .flatten()
+                .try_for_each(|capability| capability.enclose(membranes)),
+            _ => Ok(()),
         }
     }
 }
 
-/// A call that an instance is in the middle of answering.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    /// The instance that called; `None` when the call is another vat's.
-    pub(crate) caller: Option<u8>,
-    pub(crate) callee: u8,
-    /// What the answer crosses on its way back.
-    pub(crate) membranes: Membranes,
-    /// What the callee had received before, and has again afterwards.
-    pub(crate) before: Message,
+/// Room for messages, kept from those that were read, so that a call of some bytes allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Vec<Box<Contents>>);
+
+impl Spare {
+    /// The most that is kept.
+    const MOST: usize = 4;
+    /// The longest message whose room is kept, in bytes.
+    const LONGEST: usize = 4096;
+
+    /// Keeps the room of a message that nobody will read any more. Capabilities that were not taken end.
+    #[inline]
+    pub(crate) fn keep(&mut self, spent: Message) {
+        if let Some(contents) = spent.0 {
+            self.keep_contents(contents);
+        }
+    }
+
+    fn keep_contents(&mut self, mut contents: Box<Contents>) {
+        contents.capabilities.clear();
+        if self.0.len() < Self::MOST && contents.bytes.capacity() <= Self::LONGEST {
+            contents.bytes.clear();
+            self.0.push(contents);
+        }
+    }
+
+    fn take(&mut self) -> Box<Contents> {
+        self.0.pop().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_nothing_has_no_room_and_a_short_one_leaves_its_own() {
+        let mut spare = Spare::default();
+        let mut message = Message::default();
+        message.say(b"", &mut spare);
+        assert!(message.0.is_none());
+        message.say(b"hello", &mut spare);
+        assert_eq!((message.bytes(), message.count()), (&b"hello"[..], 0));
+        let room = message.bytes().as_ptr();
+        spare.keep(message.take());
+        assert_eq!(message.bytes(), b"");
+        message.say(b"again", &mut spare);
+        assert_eq!(message.bytes(), b"again");
+        assert_eq!(message.bytes().as_ptr(), room);
+        message.say(b"", &mut spare);
+        assert_eq!(message.bytes(), b"");
+    }
+
+    #[test]
+    fn little_is_kept_and_nothing_long() {
+        let mut spare = Spare::default();
+        spare.keep(Message::of(vec![0; Spare::LONGEST + 1]));
+        assert!(spare.0.is_empty());
+        for _ in 0..Spare::MOST + 2 {
+            spare.keep(Message::of(vec![0; 8]));
+        }
+        assert_eq!(spare.0.len(), Spare::MOST);
+    }
 }

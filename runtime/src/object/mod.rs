@@ -5,6 +5,7 @@
 //! the answer; the implementer answers when it serves.
 
 mod calls;
+mod frames;
 mod message;
 
 use std::sync::{Arc, Weak};
@@ -17,7 +18,8 @@ use crate::capability::mailbox::Mailbox;
 use crate::capability::membrane::{Membranes, TooMany};
 
 pub(crate) use calls::{Call, Calls, Full, Reply};
-pub(crate) use message::{Frame, Message, Outgoing};
+pub(crate) use frames::Frames;
+pub(crate) use message::{Message, Spare};
 
 /// What an object is, for as long as somebody holds it.
 #[derive(Debug)]

@@ -2,40 +2,23 @@
 //!
 //! wasmtime promises that a raw value names its object until a collection, and nothing longer. So each cell
 //! is valid for one **epoch**, and an epoch ends in the very collection that could make it wrong: the
-//! [`Sentinel`](super::fast::Sentinel) dies in it, and its `Drop` sets the epoch to [`NO_EPOCH`].
+//! [`Sentinel`](super::fast::Sentinel) dies in it, and its `Drop` ends the epoch. The number of the epoch is in the
+//! vat's [`Mailbox`], beside what else a call must look at first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use refcap_abi::ErrorCode;
 
 use crate::capability::Key;
+use crate::capability::mailbox::{Mailbox, NO_EPOCH};
 use crate::capability::table::Entry;
 
-/// No cell is valid.
-const NO_EPOCH: u32 = 0;
 /// The tag of a cell that was never filled. No raw value is odd, so no look-up makes it.
 const EMPTY: u64 = u64::MAX;
 /// Objects in the heap of references lie this many bits apart: two live ones never share a cell.
 const OBJECT_BITS: u32 = 5;
 /// The fewest cells there are, once there are any. Most vats have a handful of references.
 const FEWEST: usize = 16;
-
-/// The epoch that holds now. The sentinel has the other end.
-#[derive(Debug, Default)]
-pub(super) struct Epoch(AtomicU32);
-
-impl Epoch {
-    /// The raw values that were seen so far may name other objects from now on.
-    pub(super) fn end(&self) {
-        self.0.store(NO_EPOCH, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u32 {
-        // Only the thread that has the store writes it or reads it.
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// One raw value and its key. The tag is the epoch and the whole raw value, so one comparison turns away
 /// what is stale, null, misaligned or another object's.
@@ -47,9 +30,9 @@ struct Cell {
 
 /// A store's cells. They are a cache, and wrong about nothing: what is not in them is looked up in the
 /// ordinary way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cells {
-    epoch: Arc<Epoch>,
+    mailbox: Arc<Mailbox>,
     last_epoch: u32,
     cells: Vec<Cell>,
     /// The capacity at which the heap of references was refused more, in bytes.
@@ -60,18 +43,41 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
+    pub(crate) fn new(mailbox: Arc<Mailbox>) -> Cells {
+        Cells {
+            mailbox,
+            last_epoch: NO_EPOCH,
+            cells: Vec::new(),
+            refused_at: 0,
+            comparisons: 0,
+            hits: 0,
+        }
+    }
+
     /// The key that a raw value stands for, if that is known and still true.
     #[inline(always)]
     pub(super) fn find(&self, raw: u32) -> Option<Key<Entry>> {
+        self.find_in(self.mailbox.epoch(), raw)
+    }
+
+    /// The same, if there are no letters to read either.
+    #[inline(always)]
+    pub(super) fn find_undisturbed(&self, raw: u32) -> Option<Key<Entry>> {
+        self.find_in(self.mailbox.undisturbed(), raw)
+    }
+
+    // No cell has the tag of no epoch.
+    #[inline(always)]
+    fn find_in(&self, epoch: u32, raw: u32) -> Option<Key<Entry>> {
         match self.cells.get(place(raw)) {
-            Some(cell) if cell.tag == tag(self.epoch.get(), raw) => Some(cell.key),
+            Some(cell) if cell.tag == tag(epoch, raw) => Some(cell.key),
             _ => None,
         }
     }
 
     /// Remembers a key that was found in the ordinary way, or just made, for this epoch.
     pub(super) fn fill(&mut self, raw: u32, key: Key<Entry>) {
-        let epoch = self.epoch.get();
+        let epoch = self.mailbox.epoch();
         if epoch == NO_EPOCH || raw == 0 {
             return;
         }
@@ -96,12 +102,12 @@ impl Cells {
 
     /// Whether a collection has ended the epoch.
     pub(super) fn is_stale(&self) -> bool {
-        self.epoch.get() == NO_EPOCH
+        self.mailbox.epoch() == NO_EPOCH
     }
 
-    /// The epoch, for a sentinel.
-    pub(super) fn epoch(&self) -> Arc<Epoch> {
-        self.epoch.clone()
+    /// Where an epoch is ended, for a sentinel.
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        self.mailbox.clone()
     }
 
     /// Begins an epoch. Its sentinel must exist already, or a collection that makes room for it would be
@@ -113,7 +119,7 @@ impl Cells {
             self.cells.clear();
             self.last_epoch = NO_EPOCH + 1;
         }
-        self.epoch.0.store(self.last_epoch, Ordering::Relaxed);
+        self.mailbox.begin_epoch(self.last_epoch);
     }
 
     /// How many epochs there were.

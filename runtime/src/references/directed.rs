@@ -10,6 +10,7 @@ use super::compared::Compared;
 use super::fast::Fast;
 use super::{Call, Heap, MintError, Outcome, Passage, References, Reply, Site, check, now, raw};
 use crate::capability::Key;
+use crate::capability::mailbox::Mailbox;
 use crate::capability::table::{Entry, Object};
 use crate::limits::Limits;
 use crate::runtime::Runtime;
@@ -162,11 +163,11 @@ fn class_22_a_closed_reference_has_no_cell() {
 fn class_23_epochs_that_begin_again_find_no_cells_of_the_first_ones() {
     let mut store = store();
     let key = capability(&mut store);
-    let mut cells = Cells::default();
+    let mut cells = Cells::new(Mailbox::new());
     cells.begin_epoch();
     cells.fill(16, key);
     assert_eq!(cells.find(16), Some(key));
-    cells.epoch().end();
+    cells.mailbox().end_epoch();
     assert_eq!(cells.find(16), None);
     cells.fill(48, key);
     assert_eq!(cells.find(48), None, "there is no epoch to fill it for");

@@ -93,7 +93,8 @@ pub(crate) trait Heap: AsContextMut<Data = VatState> {
 
 /// How references become keys, and keys references.
 pub(crate) trait Passage: 'static {
-    /// The key that an argument is known to name, where that takes no more than a look.
+    /// The key that an argument is known to name, where that takes no more than a look and there are no letters to read
+    /// first.
     #[inline(always)]
     fn known(_: &VatState, _raw: u32) -> Option<Key<Entry>> {
         None
@@ -358,6 +359,7 @@ fn enter<P: Passage, const REFS: usize, const CONSUMES: bool>(
     references: [u32; REFS],
 ) -> wasmtime::Result<Result<(), ErrorCode>> {
     let mut found = Ok(());
+    let mut undisturbed = REFS > 0;
     for (place, raw) in references.into_iter().enumerate() {
         let known = match CONSUMES {
             false => P::known(call.state(), raw),
@@ -365,11 +367,14 @@ fn enter<P: Passage, const REFS: usize, const CONSUMES: bool>(
         };
         if known.is_some() {
             call.keys[place] = known;
-        } else if let Err(code) = find_out::<P>(call, place, raw)? {
+            continue;
+        }
+        undisturbed = false;
+        if let Err(code) = find_out::<P>(call, place, raw)? {
             found = Err(code);
         }
     }
-    if call.state().has_letters() {
+    if !undisturbed && call.state().has_letters() {
         call.state_mut().read_letters();
     }
     Ok(found)

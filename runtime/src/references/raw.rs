@@ -15,7 +15,8 @@ use refcap_abi::{ErrorCode, Import, Param};
 use tracing::Instrument;
 use wasmtime::{Caller, Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
 
-use super::{Body, Call, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave};
+use super::{Body, Call, MAX_EXTRA, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave};
+use crate::audit;
 use crate::capability::Key;
 use crate::capability::table::Entry;
 use crate::vat::VatState;
@@ -113,8 +114,8 @@ where
             let [raw] = read::<1, 0>(values, &mut [0; MAX_INTS]);
             let state = caller.data();
             let answer = match P::known(state, raw) {
-                Some(key) if !state.has_letters() => question(state, key).ok(),
-                _ => None,
+                Some(key) => question(state, key).ok(),
+                None => None,
             };
             let status = match answer {
                 Some(status) => status,
@@ -197,7 +198,7 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
             let mut call = Call::new(import, site, caller);
             let references = read::<REFS, INTS>(values, &mut call.ints);
             let status = match enter::<P, REFS, CONSUMES>(&mut call, references)? {
-                Ok(()) if is_main => body(&mut call),
+                Ok(()) if is_main || !audit::may_be_heard() => body(&mut call),
                 Ok(()) => {
                     let span = call.span();
                     span.in_scope(|| body(&mut call))
@@ -206,11 +207,10 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
             };
             if status != MORE && !makes {
                 // Most calls: nothing has to be made.
-                let (extra, rest) = values.split_at_mut(extra_out);
-                for (value, number) in extra.iter_mut().zip(call.extra) {
-                    value.write(ValRaw::i32(number));
+                if extra_out > 0 {
+                    write_extra(values, &call.extra, extra_out);
                 }
-                rest[0].write(ValRaw::i32(status));
+                values[extra_out].write(ValRaw::i32(status));
             } else {
                 write(import, values, &leave::<P>(&mut call, status)?);
             }
@@ -248,6 +248,13 @@ unsafe fn read<const REFS: usize, const INTS: usize>(
     }
     // SAFETY: references come first, so this is a parameter of type `externref`, set by the caller.
     std::array::from_fn(|place| unsafe { refs[place].assume_init_ref() }.get_externref())
+}
+
+/// Writes the numbers that come before the status.
+fn write_extra(values: &mut [MaybeUninit<ValRaw>], numbers: &[i32; MAX_EXTRA], count: usize) {
+    for (value, &number) in values.iter_mut().zip(numbers).take(count) {
+        value.write(ValRaw::i32(number));
+    }
 }
 
 /// Writes the results of `import`.

@@ -2,7 +2,7 @@
 ;; reference gets from one to the other without a call to the host.
 ;;
 ;; Each program that needs it has one of its own, whose tables the host fills with the functions of the programs
-;; that this one is linked to, by their numbers. There is a null where a program has no such function.
+;; that this one is linked to, by their numbers. Where a program has no such function there is a null, or one that refuses.
 (module
   (type $grant (func (param externref) (result i32)))
   (type $take (func (result externref)))
@@ -16,8 +16,14 @@
   (import "refcap_switchboard" "next" (func $next (param i32) (result i32 i32 i32 i32 i32)))
   (import "refcap_switchboard" "done" (func $done (param i32) (result i32)))
 
-  ;; What answers calls, by the number of the program in its vat.
-  (table $dispatches (export "dispatches") 16 funcref)
+  ;; What answers calls, by the number of the program in its vat, which the host gives and is one of these. Where a
+  ;; program has nothing that answers, nobody does; so a call has nothing to check.
+  (table $dispatches (export "dispatches") 16 16 funcref)
+  (elem (table $dispatches) (i32.const 0) func
+    $nobody $nobody $nobody $nobody $nobody $nobody $nobody $nobody
+    $nobody $nobody $nobody $nobody $nobody $nobody $nobody $nobody)
+  (func $nobody (type $dispatch) (i32.const -29)) ;; CalleeFailed
+
   (table $grants (export "grants") 16 funcref)
   (table $takes (export "takes") 16 funcref)
 
@@ -48,15 +54,6 @@
     (local.get $reference)
     (i32.const 0))
 
-  ;; Calls what answers for a program of this vat; `CalleeFailed` where it has nothing that does.
-  (func $dispatch_to (param $program i32) (param $object i32) (param $method i32) (param $length i32)
-      (param $capabilities i32) (result i32)
-    (if (i32.ge_u (local.get $program) (table.size $dispatches)) (then (return (i32.const -29))))
-    (if (ref.is_null (table.get $dispatches (local.get $program))) (then (return (i32.const -29))))
-    (call_indirect $dispatches (type $dispatch)
-      (local.get $object) (local.get $method) (local.get $length) (local.get $capabilities)
-      (local.get $program)))
-
   (func (export "object_call") (param $object externref) (param $method i32) (param $pointer i32)
       (param $length i32) (param $timeout i32) (result i32)
     (local $number i32) (local $capabilities i32) (local $program i32)
@@ -70,8 +67,9 @@
     (if (i32.lt_s (local.get $program) (i32.const 0))
       (then (drop (call $discard)) (return (local.get $program))))
     (call $leave
-      (call $dispatch_to (local.get $program) (local.get $number) (local.get $method) (local.get $length)
-        (local.get $capabilities))))
+      (call_indirect $dispatches (type $dispatch)
+        (local.get $number) (local.get $method) (local.get $length) (local.get $capabilities)
+        (local.get $program))))
 
   (func (export "object_serve") (param $timeout i32) (result i32)
     (local $number i32) (local $method i32) (local $length i32) (local $capabilities i32) (local $program i32)
@@ -83,6 +81,7 @@
     (local.set $number)
     (if (i32.lt_s (local.get $program) (i32.const 0)) (then (return (local.get $program))))
     (call $done
-      (call $dispatch_to (local.get $program) (local.get $number) (local.get $method) (local.get $length)
-        (local.get $capabilities))))
+      (call_indirect $dispatches (type $dispatch)
+        (local.get $number) (local.get $method) (local.get $length) (local.get $capabilities)
+        (local.get $program))))
 )

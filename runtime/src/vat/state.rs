@@ -24,7 +24,7 @@ use crate::capability::membrane::MAX_MEMBRANES;
 use crate::capability::table::{CapTable, Entry, NoBirth, NotHandedOver};
 use crate::limits::{Limits, Meter};
 use crate::net::Permit;
-use crate::object::{Frame, Line, Message, Outgoing, Reply};
+use crate::object::{Frames, Line, Message, Reply, Spare};
 use crate::references::Cells;
 use crate::resolver::{Resolver, SystemResolver};
 
@@ -47,8 +47,10 @@ pub(crate) struct VatState {
     resolver: OnceLock<Arc<dyn Resolver>>,
     turn: Turn,
     /// The calls of objects that are being answered, the innermost last, and whom those of other vats are for.
-    pub(crate) frames: Vec<Frame>,
+    pub(crate) frames: Frames,
     pub(crate) answers: Vec<oneshot::Sender<Reply>>,
+    /// Room for messages.
+    pub(crate) spare: Spare,
     /// Whether a program runs here, and the audit log was told.
     is_announced: bool,
 }
@@ -70,7 +72,7 @@ pub(crate) struct InstanceState {
     /// What came to it last: a call that it answers, or the answer to one that it made.
     pub(crate) received: Message,
     /// What it is about to send.
-    pub(crate) outgoing: Outgoing,
+    pub(crate) outgoing: Message,
     /// A call to another vat that is about to be sent.
     pub(crate) calling: Option<(Arc<Line>, Message)>,
     last_error: Option<LastError>,
@@ -86,7 +88,7 @@ impl InstanceState {
             report: None,
             links: Vec::new(),
             received: Message::default(),
-            outgoing: Outgoing::default(),
+            outgoing: Message::default(),
             calling: None,
             last_error: None,
         }
@@ -115,9 +117,9 @@ impl VatState {
         };
         VatState {
             table: CapTable::new(mailbox.clone(), bounds, limits.capabilities),
+            cells: Cells::new(mailbox.clone()),
             mailbox,
             kin,
-            cells: Cells::default(),
             meter: Meter::new(&limits),
             limits,
             instances: vec![InstanceState::new("", world.build())],
@@ -125,8 +127,9 @@ impl VatState {
             datagram: Vec::new(),
             resolver: resolver.map(OnceLock::from).unwrap_or_default(),
             turn: Turn::default(),
-            frames: Vec::new(),
+            frames: Frames::default(),
             answers: Vec::new(),
+            spare: Spare::default(),
             is_announced: false,
         }
     }
