@@ -357,14 +357,18 @@ async fn send(line: &Line, method: i32, message: Message, time: Duration) -> Res
     };
     let vat = line.implementer().vat().ok_or_else(gone)?;
     let (answer, answered) = oneshot::channel();
-    let sent = vat.calls().leave(object::Call {
+    let mut sent = Sent {
+        line,
+        answered: Some(answered),
+    };
+    let left = vat.calls().leave(object::Call {
         instance: line.implementer().instance(),
         number: line.implementer().number(),
         method,
         message,
         answer,
     });
-    sent.map_err(|full| match full {
+    left.map_err(|full| match full {
         Full::Full => Refusal::limit(format_args!(
             "{MAX_WAITING_CALLS} calls that wait for one program"
         )),
@@ -374,12 +378,39 @@ async fn send(line: &Line, method: i32, message: Message, time: Duration) -> Res
     let reply = tokio::select! {
         biased;
         () = line.severed() => return Err(ErrorCode::Revoked.into()),
-        reply = answered => reply,
+        reply = sent.answer() => reply,
         () = tokio::time::sleep(time) => return Err(ErrorCode::TimedOut.into()),
     };
-    let (status, mut message) = reply.map_err(|_| gone())?;
+    let (status, mut message) = reply.ok_or_else(gone)?;
     message.cross(line.membranes())?;
     Ok((status, message))
+}
+
+/// A call on its way to another vat. When its caller does not wait any more, for whatever reason, it is taken back with
+/// what goes along with it, unless that vat has begun to serve it.
+struct Sent<'a> {
+    line: &'a Line,
+    /// Until there is an answer.
+    answered: Option<oneshot::Receiver<object::Reply>>,
+}
+
+impl Sent<'_> {
+    /// Waits for the answer; none when the vat that is called has ended.
+    async fn answer(&mut self) -> Option<object::Reply> {
+        let reply = self.answered.as_mut()?.await;
+        self.answered = None;
+        reply.ok()
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        if self.answered.take().is_some()
+            && let Some(vat) = self.line.implementer().vat()
+        {
+            vat.calls().sweep();
+        }
+    }
 }
 
 /// Calls an object from inside the host, in whichever vat it is, and returns what it answers.

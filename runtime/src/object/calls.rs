@@ -59,8 +59,6 @@ impl Calls {
         if waiting.closed {
             return Err(Full::Gone);
         }
-        // Those whose caller does not wait any more make room.
-        waiting.calls.retain(|call| !call.answer.is_closed());
         if waiting.calls.len() >= MAX_WAITING_CALLS {
             return Err(Full::Full);
         }
@@ -83,13 +81,24 @@ impl Calls {
 
     /// The next call whose caller still waits, if there is one.
     pub(crate) fn take(&self) -> Option<Call> {
-        let mut waiting = lock(&self.waiting);
         loop {
-            let call = waiting.calls.pop_front()?;
+            // What was given up is dropped without the lock: it may have objects of this vat.
+            let call = lock(&self.waiting).calls.pop_front()?;
             if !call.answer.is_closed() {
                 return Some(call);
             }
         }
+    }
+
+    /// Removes the calls whose callers do not wait any more, with what is in them.
+    pub(crate) fn sweep(&self) {
+        let mut waiting = lock(&self.waiting);
+        let calls = std::mem::take(&mut waiting.calls);
+        let (given_up, left) = calls.into_iter().partition(|call| call.answer.is_closed());
+        waiting.calls = left;
+        drop(waiting);
+        // Without the lock: it may have objects of this vat.
+        drop::<VecDeque<Call>>(given_up);
     }
 
     /// Nobody holds an object any more.
@@ -188,10 +197,12 @@ mod tests {
         let (more, _answered) = call(-1);
         assert_eq!(calls.leave(more), Err(Full::Full));
         drop(waiting.remove(0));
+        calls.sweep();
+        drop(waiting.remove(0));
         let (more, mut answered) = call(-2);
         calls.leave(more).unwrap();
-        // The first is the one whose caller gave up, and is skipped.
-        assert_eq!(calls.take().map(|call| call.number), Some(1));
+        // The first is one whose caller gave up, and is skipped.
+        assert_eq!(calls.take().map(|call| call.number), Some(2));
         calls.close();
         let told = answered.try_recv().unwrap_err();
         assert_eq!(told, oneshot::error::TryRecvError::Closed);
