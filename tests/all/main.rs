@@ -21,6 +21,7 @@ mod crowd;
 mod datagrams;
 mod delegation;
 mod embedder;
+mod endings;
 mod ends;
 mod examples;
 mod gate;

@@ -9,7 +9,7 @@ use crate::support::servers::Silent;
 use crate::support::{engine, net, program, soon};
 
 /// The text of a module with the imports that are named, and `contents`.
-fn module(imports: &[&str], contents: &str) -> String {
+pub(crate) fn module(imports: &[&str], contents: &str) -> String {
     let mut wat = "(module\n".to_owned();
     for name in imports {
         let import = IMPORTS.iter().find(|import| import.name == *name);

@@ -10,14 +10,14 @@ use crate::cli_lineage::{tags, without_numbers};
 use crate::support::commands::{self, Scratch, guest, refcap, refcap_command};
 
 /// A server that answers each line with a number, and remembers who came and what they said.
-struct Upstream {
-    address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     /// For each connection the lines that came.
     visits: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
 impl Upstream {
-    fn start() -> Upstream {
+    pub(crate) fn start() -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let visits = Arc::new(Mutex::new(Vec::new()));
@@ -37,7 +37,7 @@ impl Upstream {
     }
 
     /// The one visitor's lines.
-    fn only_visit(&self) -> Vec<String> {
+    pub(crate) fn only_visit(&self) -> Vec<String> {
         let visits = self.visits.lock().unwrap();
         assert_eq!(visits.len(), 1, "connections to {}: {visits:?}", self.address);
         visits[0].clone()

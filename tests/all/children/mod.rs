@@ -155,29 +155,34 @@ async fn parent_of(program: &Program) -> (Puppet, Capability, Capability) {
 }
 
 impl Puppet {
-    async fn prepare(&mut self, child: i32, name: &str) -> Result<i32, ErrorCode> {
+    pub(crate) async fn prepare(&mut self, child: i32, name: &str) -> Result<i32, ErrorCode> {
         self.with_text("spawner_program", &[child, SPAWNER], name).await
     }
 
-    async fn give(&mut self, child: i32, capability: i32, name: &str) -> Result<i32, ErrorCode> {
+    pub(crate) async fn give(&mut self, child: i32, capability: i32, name: &str) -> Result<i32, ErrorCode> {
         self.with_text("child_grant", &[child, capability], name).await
     }
 
-    async fn limit_child(&mut self, child: i32, which: i32, amount: u64) -> Result<i32, ErrorCode> {
+    pub(crate) async fn limit_child(
+        &mut self,
+        child: i32,
+        which: i32,
+        amount: u64,
+    ) -> Result<i32, ErrorCode> {
         let [low, high] = [amount as u32, (amount >> 32) as u32].map(u32::cast_signed);
         self.call("child_limit", &[child, which, low, high]).await
     }
 
-    async fn start_child(&mut self, child: i32) -> Result<i32, ErrorCode> {
+    pub(crate) async fn start_child(&mut self, child: i32) -> Result<i32, ErrorCode> {
         soon(self.call("child_start", &[child])).await
     }
 
-    async fn wait_for(&mut self, child: i32, timeout: i32) -> Result<Ending, ErrorCode> {
+    pub(crate) async fn wait_for(&mut self, child: i32, timeout: i32) -> Result<Ending, ErrorCode> {
         let length = soon(self.call("child_wait", &[child, ANSWERS, 8192, timeout])).await?;
         Ok(Ending::decode(&self.read(ANSWERS, length.min(8192)).await).unwrap())
     }
 
-    async fn stop_child(&mut self, child: i32) -> Result<i32, ErrorCode> {
+    pub(crate) async fn stop_child(&mut self, child: i32) -> Result<i32, ErrorCode> {
         soon(self.call("child_stop", &[child])).await
     }
 
