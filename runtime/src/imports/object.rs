@@ -405,9 +405,12 @@ impl Sent<'_> {
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
-        if self.answered.take().is_some()
-            && let Some(vat) = self.line.implementer().vat()
-        {
+        let Some(answered) = self.answered.take() else {
+            return;
+        };
+        // From here on the call is one that nobody waits for.
+        drop(answered);
+        if let Some(vat) = self.line.implementer().vat() {
             vat.calls().sweep();
         }
     }
