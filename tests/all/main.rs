@@ -43,6 +43,7 @@ mod objects;
 mod plugin_host;
 mod polling;
 mod pool;
+mod powerbox;
 mod resolver;
 mod revoke;
 mod scale;

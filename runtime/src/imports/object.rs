@@ -15,19 +15,26 @@ use super::open::make_room;
 use crate::capability::Capability;
 use crate::capability::membrane::Membranes;
 use crate::capability::table::{NoBirth, Object};
-use crate::object::{self, Full, Implementer, Line, Message};
+use crate::object::{self, Full, Implementer, Line, MAX_FORGOTTEN, Message};
 use crate::references::{Call, Failure, Outcome, Reply};
 use crate::vat::Refusal;
 
 /// `object_new(number) -> (object, status)`: make a capability that this program implements.
 ///
 /// - **Needs** a number, which is handed back with each call.
-/// - **Checks** the vat's limit on capabilities.
+/// - **Checks** the vat's limit on capabilities; that no more than `MAX_FORGOTTEN` objects wait for `object_forgotten`,
+///   for the host keeps their numbers.
 /// - **Returns** an Object. A call to it is a call of this program's export `refcap_dispatch`, at once when it comes
 ///   from the same vat, else when this program serves (`object_serve`). `LimitReached`.
 /// - **Traps** never.
 pub(super) fn new(call: &mut Call<'_>) -> Reply {
     make_room(call, 1)?;
+    if call.state().mailbox.calls().has_too_many_forgotten() {
+        return Err(Refusal::limit(format_args!(
+            "{MAX_FORGOTTEN} objects that nobody holds any more, for which `object_forgotten` was not asked,"
+        ))
+        .into());
+    }
     let instance = u8::try_from(call.instance()).unwrap_or(u8::MAX);
     let implementer = Implementer::new(&call.state().mailbox, instance, call.int(0));
     let object = Object::Implemented(Line::to(implementer));

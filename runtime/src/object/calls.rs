@@ -12,6 +12,9 @@ use super::Message;
 use crate::capability::mailbox::lock;
 use crate::net::{Ending, Interest, Readiness, Source};
 
+/// The most objects of a vat that nobody holds any more, before it asks for them.
+pub(crate) const MAX_FORGOTTEN: usize = 10_000;
+
 /// What came of a call: the implementer's status, and the rest of its answer.
 pub(crate) type Reply = (i32, Message);
 
@@ -107,6 +110,11 @@ impl Calls {
         if !waiting.closed {
             waiting.forgotten.push_back((instance, number));
         }
+    }
+
+    /// Whether the vat does not ask for the objects that nobody holds any more.
+    pub(crate) fn has_too_many_forgotten(&self) -> bool {
+        lock(&self.waiting).forgotten.len() >= MAX_FORGOTTEN
     }
 
     /// The number of an object of this instance that nobody holds any more, once.

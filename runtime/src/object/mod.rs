@@ -17,7 +17,7 @@ use crate::capability::lineage::Sever;
 use crate::capability::mailbox::Mailbox;
 use crate::capability::membrane::{Membranes, TooMany};
 
-pub(crate) use calls::{Call, Calls, Full, Reply};
+pub(crate) use calls::{Call, Calls, Full, MAX_FORGOTTEN, Reply};
 pub(crate) use frames::Frames;
 pub(crate) use message::{Message, Spare};
 

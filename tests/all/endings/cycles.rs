@@ -181,6 +181,28 @@ async fn an_object_that_only_a_call_to_its_own_vat_holds_is_forgotten_when_that_
     assert_eq!(parent.tell(B, NOW, forgotten()).await, Ok(STREAM));
 }
 
+// The host keeps a number of each, for as long as the program does not ask for it: so many times, and not for ever.
+#[tokio::test]
+async fn a_program_that_never_asks_what_was_forgotten_makes_no_more_objects_at_a_limit() {
+    const MOST: i32 = 10_000;
+    let mut guest = Puppet::start(&net("")).await;
+    for number in 0..MOST {
+        guest.call("object_new", &[2, number]).await.unwrap();
+        guest.close(2).await.unwrap();
+    }
+    assert_eq!(
+        guest.call("object_new", &[2, MOST]).await,
+        Err(ErrorCode::LimitReached)
+    );
+    let why = guest.error_message().await;
+    assert!(
+        why.starts_with("the limit of 10000 objects that nobody holds any more"),
+        "{why}"
+    );
+    assert_eq!(guest.call("object_forgotten", &[1024]).await, Ok(1));
+    guest.call("object_new", &[2, MOST]).await.unwrap();
+}
+
 const ROUNDS: usize = 1_000;
 const WARM_UP: usize = 200;
 
