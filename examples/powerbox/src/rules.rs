@@ -175,6 +175,11 @@ fn connection(words: &mut Words<'_>) -> Result<Authority, Unreadable> {
     };
     let rules = Rules::parse(&(place + all.rest))
         .map_err(|error| unreadable(error.line, error.column, &error.expected, error.found))?;
+    // A rule for a name would decide nothing.
+    if rules.rules.iter().any(|rule| rule.main().host.is_name()) {
+        let name = words.next();
+        return Err(words.wrong(name, "an address, for that is what programs ask for"));
+    }
     Authority::from_rules(&rules).map_err(|error| {
         unreadable(
             all.line,
@@ -261,7 +266,7 @@ mod tests {
     fn what_a_rule_has_of_an_address_is_no_more_than_it_says() {
         let policy = Policy::parse("allow * connect tcp *:80 from 10.0.0.1:*", &PROGRAMS).unwrap();
         let part = policy.rule(0).part("10.0.0.7:80".parse().unwrap()).unwrap();
-        assert_eq!(part.to_string(), "connect tcp 10.0.0.7:80 from 10.0.0.1:*");
+        assert_eq!(part.to_string(), "connect tcp 10.0.0.7:80 from 10.0.0.1");
     }
 
     #[test]
@@ -298,6 +303,10 @@ mod tests {
             (
                 "allow * bind tcp *:80",
                 "line 1, column 9: expected `connect`, found `bind`",
+            ),
+            (
+                "refuse * connect tcp example.com:80",
+                "line 1, column 22: expected an address, for that is what programs ask for, found `example.com:80`",
             ),
             (
                 "# first\nallow game connect tcp *:1; allow * once connect tcp 10.0.0.1/8:80",
