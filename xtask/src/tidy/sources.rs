@@ -7,7 +7,7 @@ const MAX_LINES: usize = 800;
 
 /// The files and folders that may contain unsafe code.
 const UNSAFE: &[&str] = &[
-    "guest-sdk/src/raw.rs",
+    "guest-sdk/src/raw/",
     "runtime/src/references.rs",
     "runtime/src/references/",
 ];
@@ -83,7 +83,7 @@ mod tests {
         for text in [one_line, more_lines] {
             assert_eq!(problems("runtime/src/lib.rs", &text).len(), 1, "{text}");
             assert_eq!(problems("guest-sdk/src/lib.rs", &text).len(), 1);
-            assert!(problems("guest-sdk/src/raw.rs", &text).is_empty());
+            assert!(problems("guest-sdk/src/raw/slots.rs", &text).is_empty());
             assert!(problems("runtime/src/references/cells.rs", &text).is_empty());
             assert!(problems("tests/guests/forge/src/main.rs", &text).is_empty());
         }
