@@ -9,7 +9,7 @@ use crate::capability::{Capability, capability};
 use crate::host::{self, Slot};
 use crate::interface::Proxy;
 use crate::net::milliseconds;
-use crate::{Error, Guard, Name, Net, Object, Result, Revoker, TcpListener, TcpStream, UdpSocket};
+use crate::{Error, Guard, Membrane, Name, Net, Object, Result, Revoker, TcpListener, TcpStream, UdpSocket};
 
 /// The power to start programs, each with capabilities that this program chooses from its own.
 ///
@@ -69,8 +69,8 @@ impl Spawner {
     }
 }
 
-/// A capability of which another program gets one that is derived: [`Net`], [`Guard`], [`Object`] and the references of
-/// [interfaces](mod@crate::interface), [`Revoker`], [`Spawner`].
+/// A capability of which another program gets one that is derived: [`Net`], [`Guard`], [`Membrane`], [`Object`] and the
+/// references of [interfaces](mod@crate::interface), [`Revoker`], [`Spawner`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not derived when it is handed to another program",
     note = "sockets and names move: use `give`"
@@ -79,6 +79,7 @@ pub trait Derived: Capability {}
 
 impl Derived for Net {}
 impl Derived for Guard {}
+impl Derived for Membrane {}
 impl Derived for Object {}
 impl<P: Proxy> Derived for P {}
 impl Derived for Revoker {}

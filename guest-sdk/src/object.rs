@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use refcap_abi::ErrorCode;
+use refcap_abi::{ErrorCode, NO_WAIT};
 
 use crate::capability::{capability, kind_of, sealed::Sealed};
-use crate::host::{self, Slot};
+use crate::host::{self, Failure, Slot};
 use crate::net::milliseconds;
 use crate::{Capability, Error, Result, Revoker};
 
@@ -200,7 +200,8 @@ impl Object {
     }
 }
 
-/// Answers one call from another vat to an object of this program. Calls from programs of the same vat need no serving.
+/// Answers one call from another vat to an object or a Net of this program. Calls from programs of the same vat need no
+/// serving. [`task::serve`](crate::task::serve) answers them while tasks run.
 ///
 /// # Errors
 ///
@@ -210,6 +211,22 @@ pub fn serve(timeout: Option<Duration>) -> Result<()> {
     let timeout = timeout.map_or(Ok(0), |timeout| milliseconds(timeout, "serve"))?;
     host::object_serve(timeout).map_err(|failure| Error::last(failure, "serve"))?;
     Ok(())
+}
+
+/// Answers a call from another vat if one waits, and says whether one did.
+///
+/// A [`Poller`](crate::Poller) tells when there is one ([`Poller::add_calls`](crate::Poller::add_calls)).
+///
+/// # Errors
+///
+/// [`LimitReached`](ErrorCode::LimitReached) deep inside of other calls.
+pub fn try_serve() -> Result<bool> {
+    forget();
+    match host::object_serve(NO_WAIT.cast_unsigned()) {
+        Ok(_) => Ok(true),
+        Err(Failure::Host(ErrorCode::WouldBlock)) => Ok(false),
+        Err(failure) => Err(Error::last(failure, "serve")),
+    }
 }
 
 /// Drops the functions of objects that nobody holds any more.

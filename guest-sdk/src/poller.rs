@@ -61,9 +61,9 @@ impl Interest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// The number that the socket was added under.
+    /// The number that the socket was added under, or the calls.
     pub token: u32,
-    /// There is something to read, to receive or to accept, or an error to be told.
+    /// There is something to read, to receive, to accept or to serve, or an error to be told.
     pub readable: bool,
     /// There is room to write or send, or an error to be told.
     pub writable: bool,
@@ -89,7 +89,46 @@ impl Poller {
         Ok(())
     }
 
-    /// Removes the socket of that number, and says whether there was one.
+    /// Adds the calls from other programs to [`Object`](crate::Object)s and Nets of this one, under a number: while one waits, an
+    /// event tells that the number is readable, and [`object::try_serve`](crate::object::try_serve) answers it.
+    /// [`remove`](Poller::remove) takes them out again.
+    ///
+    /// ```no_run
+    /// # fn example(net: refcap_guest::Net) -> refcap_guest::Result<()> {
+    /// use refcap_guest::{Interest, Poller, object};
+    ///
+    /// const LISTENER: u32 = 0;
+    /// const CALLS: u32 = 1;
+    ///
+    /// let poller = Poller::new()?;
+    /// let listener = net.listen("127.0.0.1:8080")?;
+    /// poller.add(&listener, LISTENER, Interest::READ)?;
+    /// poller.add_calls(CALLS)?;
+    /// let mut events = Vec::new();
+    /// loop {
+    ///     poller.wait(&mut events, None)?;
+    ///     for event in &events {
+    ///         match event.token {
+    ///             CALLS => drop(object::try_serve()?),
+    ///             _ => drop(listener.try_accept()?),
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// A program that uses [`task`](crate::task) has [`task::serve`](crate::task::serve) for this.
+    ///
+    /// # Errors
+    ///
+    /// [`BadArgument`](ErrorCode::BadArgument) when the number is a socket's, or the calls are in another poller.
+    pub fn add_calls(&self, token: u32) -> Result<()> {
+        host::poller_add_calls(&self.slot, token)
+            .map_err(|failure| Error::last(failure, "add calls to a poller"))?;
+        Ok(())
+    }
+
+    /// Removes the socket of that number, or the calls, and says whether there was one.
     pub fn remove(&self, token: u32) -> Result<bool> {
         let was_there = host::poller_remove(&self.slot, token)
             .map_err(|failure| Error::last(failure, "remove from a poller"))?;

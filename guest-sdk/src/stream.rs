@@ -9,7 +9,7 @@ use refcap_abi::{
     WAIT_WRITE,
 };
 
-use crate::capability::capability;
+use crate::capability::{capability, sealed::Sealed};
 use crate::host::{self, Failure, Slot};
 use crate::wait::{self, Timeout};
 use crate::{Error, Result};
@@ -34,6 +34,35 @@ capability!(TcpStream {
 });
 
 impl TcpStream {
+    /// Makes two streams that are connected to each other: what is written to one is read from the other. No network is
+    /// involved, and no capability is needed, for a pair reaches nobody but who is given an end of it. Their addresses are
+    /// `0.0.0.0:0`.
+    ///
+    /// A [`Network`](crate::Network) can answer by itself with one; a parent and a [`Child`](crate::Child) can talk by one.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use refcap_guest::TcpStream;
+    ///
+    /// let (mut here, mut there) = TcpStream::pair()?;
+    /// here.write_all(b"hello")?;
+    /// drop(here);
+    /// let mut heard = String::new();
+    /// there.read_to_string(&mut heard)?;
+    /// assert_eq!(heard, "hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`](refcap_abi::ErrorCode::LimitReached) when this program has as many sockets as it may have, of which
+    /// a pair is two; [`Io`](refcap_abi::ErrorCode::Io) when the host has no room.
+    pub fn pair() -> Result<(TcpStream, TcpStream)> {
+        let (first, second) =
+            host::stream_pair().map_err(|failure| Error::last(failure, "make a pair of streams"))?;
+        Ok((TcpStream::from_slot(first), TcpStream::from_slot(second)))
+    }
+
     /// Ends one direction or both. Ending writes tells the peer that nothing more comes.
     pub fn shutdown(&self, how: Shutdown) -> Result<()> {
         let how = match how {

@@ -21,7 +21,8 @@
 //! This is a tool for tests and not a sandbox: native code can do whatever its process can. It differs
 //! from the real host also in that it checks a local end only once that is bound, can't choose the local end
 //! of a connection, does not let write timeouts run out, gives names no lease, lets limits and labels have no
-//! effect, starts no programs, and has no audit log.
+//! effect, starts no programs, and has no audit log. Objects and Nets of the program's own are called in the thread that made
+//! them, and no calls come from other programs.
 
 use refcap_authority::{Answers, Authority};
 

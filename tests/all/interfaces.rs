@@ -9,11 +9,11 @@ use refcap::{
 use crate::support::commands::guest;
 use crate::support::{SOON, engine, net, servers, soon};
 
-const PROFILES: [&str; 2] = ["release", "debug"];
+pub(crate) const PROFILES: [&str; 2] = ["release", "debug"];
 /// What a guest's name has at its end, for each target.
-const TARGETS: [&str; 2] = ["", "-unknown"];
+pub(crate) const TARGETS: [&str; 2] = ["", "-unknown"];
 
-fn load(profile: &str, name: &str, links: &[(&str, &Program)]) -> Program {
+pub(crate) fn load(profile: &str, name: &str, links: &[(&str, &Program)]) -> Program {
     let bytes = std::fs::read(guest(profile, name)).unwrap();
     Program::load_linked(engine(), &bytes, links).unwrap_or_else(|error| panic!("{profile}/{name}: {error}"))
 }
@@ -25,7 +25,7 @@ fn app(profile: &str, target: &str) -> Program {
 }
 
 /// Runs a program, which holds so many capabilities at its end, and returns what it said too.
-async fn run(mut vat: Vat, errors: &Captured, kept: usize) -> (Result<Exit, RunError>, String) {
+pub(crate) async fn run(mut vat: Vat, errors: &Captured, kept: usize) -> (Result<Exit, RunError>, String) {
     let ended = soon(vat.run()).await;
     let report = match &ended {
         Ok(exit) => exit.report.clone(),

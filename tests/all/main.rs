@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod attacks;
+mod between;
 mod budgets;
 mod cache;
 mod children;

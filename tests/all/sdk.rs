@@ -121,3 +121,19 @@ fn a_guest_imports_only_what_it_uses() {
     }
     assert_eq!(inspection.refusals, []);
 }
+
+#[test]
+fn a_guest_with_tasks_that_serves_nobody_can_not_serve() {
+    let inspection = refcap::inspect(&std::fs::read(guest("release", "http-server")).unwrap());
+    let imports = |name: &str| inspection.imports.iter().any(|import| import.name == name);
+    assert!(imports("poller_wait"));
+    for unused in [
+        "poller_add_calls",
+        "object_serve",
+        "object_as_net",
+        "membrane_new",
+        "stream_pair",
+    ] {
+        assert!(!imports(unused), "{unused}");
+    }
+}

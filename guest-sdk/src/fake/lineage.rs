@@ -23,11 +23,18 @@ struct State {
     /// Whether the capability still has its owner.
     open: bool,
     children: Vec<Weak<Lineage>>,
+    /// Those besides its parent that it ends with, kept for the same reason.
+    adopted_by: Vec<Arc<Lineage>>,
 }
 
 impl Lineage {
     pub(super) fn root() -> Arc<Lineage> {
         Lineage::new(None, None)
+    }
+
+    /// The lineage of a socket that was derived from nothing.
+    pub(super) fn of_socket(socket: Arc<dyn End>) -> Arc<Lineage> {
+        Lineage::new(Some(socket), None)
     }
 
     /// The lineage of something derived from this or obtained through it, unless this was revoked.
@@ -41,6 +48,16 @@ impl Lineage {
         state.children.retain(|child| child.strong_count() > 0);
         state.children.push(Arc::downgrade(&child));
         Some(child)
+    }
+
+    /// Lets something else end with this too, unless this was revoked. Returns whether it was not.
+    pub(super) fn adopt(self: &Arc<Lineage>, other: &Arc<Lineage>) -> bool {
+        let mut state = self.state();
+        if !state.revoked {
+            state.children.push(Arc::downgrade(other));
+            other.state().adopted_by.push(Arc::clone(self));
+        }
+        !state.revoked
     }
 
     pub(super) fn is_revoked(&self) -> bool {
@@ -79,6 +96,7 @@ impl Lineage {
             revoked: false,
             open: true,
             children: Vec::new(),
+            adopted_by: Vec::new(),
         };
         Arc::new(Lineage {
             state: Mutex::new(state),

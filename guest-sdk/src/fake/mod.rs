@@ -4,7 +4,10 @@
 //! since the program around it has all the authority of its process, and simpler than the real host in
 //! these points: a local end is checked once it is bound or connected, not before, and can't be chosen for a
 //! connection; write timeouts do not run out, and a listener's time limit is for each attempt; names have no
-//! lease; limits, flags and labels have no effect; spawners start no programs; objects are called in the thread that made them; there are no guards and no audit log.
+//! lease; limits, flags and labels have no effect; spawners start no programs; objects are called in the thread that made
+//! them, and nobody else's calls come; what was obtained through a Net that a program implements needs what that Net allows
+//! when it is obtained, and later what its own does; a pair of streams is a connection of this machine with itself; there are no
+//! guards and no audit log.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use refcap_abi::service::NetRequest;
 use refcap_abi::wire::{decode_address, encode_address};
 use refcap_abi::{
     ADDRESS_LOCAL, ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE, Kind, MAX_PIECES, NO_WAIT, SHUTDOWN_BOTH,
@@ -28,7 +32,9 @@ use lineage::{End, Lineage};
 use sockets::{Closable, Socket};
 
 mod children;
+mod implemented;
 mod lineage;
+mod membranes;
 mod objects;
 mod sockets;
 
@@ -36,14 +42,16 @@ pub(crate) use children::{
     child_argument, child_grant, child_limit, child_start, child_stop, child_wait, spawner_load,
     spawner_program,
 };
+pub(crate) use implemented::object_as_net;
+pub(crate) use membranes::{membrane_cut, membrane_new, membrane_wrap};
 pub(crate) use objects::{
     message_answer, message_attach, message_count, message_discard, message_read, message_take, object_call,
     object_forgotten, object_new, object_revocable, object_serve, take_out,
 };
 pub(crate) use sockets::{
     listener_accept, name_connect, name_describe, net_bind_udp, net_connect_from, net_limit, net_listen,
-    net_resolve, poller_add, poller_new, poller_remove, poller_wait, socket_wait, udp_connect, udp_dropped,
-    udp_receive, udp_send,
+    net_resolve, poller_add, poller_add_calls, poller_new, poller_remove, poller_wait, socket_wait,
+    stream_pair, udp_connect, udp_dropped, udp_receive, udp_send,
 };
 
 /// Between two looks at a socket.
@@ -61,7 +69,7 @@ pub(crate) struct Slot {
 /// What a reference names.
 #[derive(Debug)]
 enum Object {
-    Net(Authority, Answers),
+    Net(Rights),
     Name(sockets::Name),
     Stream(Arc<net::TcpStream>),
     Listener(Arc<Closable<net::TcpListener>>, Authority),
@@ -71,13 +79,40 @@ enum Object {
     Revoker(Arc<Lineage>),
     /// It starts nothing.
     Spawner,
-    Implemented(Arc<objects::Implementer>),
+    Implemented(objects::Line),
+    Membrane(Arc<membranes::Cut>),
+}
+
+/// What a Net allows, and who implements it where it is a program.
+#[derive(Debug, Clone)]
+struct Rights {
+    authority: Authority,
+    answers: Answers,
+    by: Option<objects::Line>,
+}
+
+impl Rights {
+    /// The same Net with less.
+    fn narrowed(&self, authority: Authority, answers: Answers) -> Object {
+        let by = self.by.clone();
+        Object::Net(Rights {
+            authority,
+            answers,
+            by,
+        })
+    }
 }
 
 impl Slot {
     /// A capability that is derived from no other.
     pub(crate) fn root(authority: Authority, answers: Answers) -> Slot {
-        Slot::new(Object::Net(authority, answers), Lineage::root())
+        let by = None;
+        let rights = Rights {
+            authority,
+            answers,
+            by,
+        };
+        Slot::new(Object::Net(rights), Lineage::root())
     }
 
     fn new(object: Object, lineage: Arc<Lineage>) -> Slot {
@@ -103,15 +138,16 @@ impl Slot {
             | Object::Poller(_)
             | Object::Revoker(_)
             | Object::Spawner
-            | Object::Implemented(_) => None,
+            | Object::Implemented(_)
+            | Object::Membrane(_) => None,
         };
         let lineage = self.lineage.child(socket).ok_or_else(revoked)?;
         Ok(Slot::new(object, lineage))
     }
 
-    fn net(&self) -> Result<(&Authority, &Answers), Failure> {
+    fn net(&self) -> Result<&Rights, Failure> {
         match &*self.live()?.object {
-            Object::Net(authority, answers) => Ok((authority, answers)),
+            Object::Net(rights) => Ok(rights),
             _ => Err(failed(ErrorCode::WrongKind)),
         }
     }
@@ -230,24 +266,24 @@ pub(crate) fn cap_kind(slot: &Slot) -> Status {
         Object::Revoker(_) => Kind::Revoker,
         Object::Spawner => Kind::Spawner,
         Object::Implemented(_) => Kind::Object,
+        Object::Membrane(_) => Kind::Membrane,
     };
     Ok(kind.code().unsigned_abs())
 }
 
 pub(crate) fn net_only(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
-    let (authority, answers) = net.net()?;
+    let rights = net.net()?;
     let rules = decode_rules(rules)?;
-    let authority = authority.only(&rules).map_err(too_complex)?;
-    let answers = answers.only(&rules).map_err(too_complex)?;
-    net.child(Object::Net(authority, answers))
+    let authority = rights.authority.only(&rules).map_err(too_complex)?;
+    let answers = rights.answers.only(&rules).map_err(too_complex)?;
+    net.child(rights.narrowed(authority, answers))
 }
 
 pub(crate) fn net_exactly(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
-    let (authority, answers) = net.net()?;
+    let rights = net.net()?;
     let rules = decode_rules(rules)?;
-    let derived = authority
-        .exactly(&rules)
-        .and_then(|authority| Ok((authority, answers.exactly(&rules)?)));
+    let derived = rights.authority.exactly(&rules);
+    let derived = derived.and_then(|authority| Ok((authority, rights.answers.exactly(&rules)?)));
     let (authority, answers) = derived.map_err(|error| {
         let code = match error {
             DeriveError::TooComplex(_) => ErrorCode::TooComplex,
@@ -255,20 +291,19 @@ pub(crate) fn net_exactly(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
         };
         failed_with(code, error.to_string())
     })?;
-    net.child(Object::Net(authority, answers))
+    net.child(rights.narrowed(authority, answers))
 }
 
 pub(crate) fn net_except(net: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
-    let (authority, answers) = net.net()?;
+    let rights = net.net()?;
     let rules = decode_rules(rules)?;
-    let authority = authority.except(&rules).map_err(too_complex)?;
-    let answers = answers.except(&rules).map_err(too_complex)?;
-    net.child(Object::Net(authority, answers))
+    let authority = rights.authority.except(&rules).map_err(too_complex)?;
+    let answers = rights.answers.except(&rules).map_err(too_complex)?;
+    net.child(rights.narrowed(authority, answers))
 }
 
 pub(crate) fn net_revocable(net: &Slot) -> Result<(Slot, Slot), Failure> {
-    let (authority, answers) = net.net()?;
-    let child = net.child(Object::Net(authority.clone(), answers.clone()))?;
+    let child = net.child(Object::Net(net.net()?.clone()))?;
     let revoker = net.child(Object::Revoker(Arc::clone(&child.lineage)))?;
     Ok((child, revoker))
 }
@@ -288,7 +323,7 @@ pub(crate) fn net_guarded(net: &Slot, guard: &Slot) -> Result<Slot, Failure> {
 }
 
 pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Slot, Failure> {
-    let (authority, _) = net.net()?;
+    let Rights { authority, by, .. } = net.net()?;
     let remote = decode_address(address).ok_or_else(|| failed(ErrorCode::BadArgument))?;
     let query = Query::new(Operation::Connect, Protocol::Tcp).remote(remote);
     if !authority.allows(&query) {
@@ -296,6 +331,9 @@ pub(crate) fn net_connect(net: &Slot, address: &[u8], timeout: u32) -> Result<Sl
             ErrorCode::Denied,
             authority.explain(&query).to_string(),
         ));
+    }
+    if let Some(by) = by {
+        return implemented::ask(net, by, NetRequest::Connect { remote, local: None });
     }
     let stream = open(remote, timeout).map_err(io_failed)?;
     let local = stream.local_addr().map_err(io_failed)?;
@@ -321,11 +359,11 @@ fn open(remote: SocketAddr, timeout: u32) -> io::Result<net::TcpStream> {
 pub(crate) fn net_allows(net: &Slot, query: &[u8]) -> Status {
     let query =
         Query::decode(query).map_err(|error| failed_with(ErrorCode::BadArgument, error.to_string()))?;
-    Ok(net.net()?.0.allows(&query).into())
+    Ok(net.net()?.authority.allows(&query).into())
 }
 
 pub(crate) fn net_describe(net: &Slot, buffer: &mut [u8]) -> Status {
-    Ok(fill(buffer, net.net()?.0.to_string().as_bytes()))
+    Ok(fill(buffer, net.net()?.authority.to_string().as_bytes()))
 }
 
 pub(crate) fn net_flags(net: &Slot) -> Status {

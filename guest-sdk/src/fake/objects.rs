@@ -8,15 +8,23 @@ use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use refcap_abi::{ErrorCode, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES};
+use refcap_abi::{ErrorCode, MAX_CALL_DEPTH, MAX_MESSAGE_BYTES, MAX_MESSAGE_CAPABILITIES, NO_WAIT};
 
+use super::membranes::Membranes;
 use super::{Object, Ordering, Slot, failed, failed_with, fill, skip};
 use crate::host::{Failure, Status};
 use crate::object::dispatch;
 
+/// Who implements an object, and the membranes on the way there.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    implementer: Arc<Implementer>,
+    membranes: Membranes,
+}
+
 /// What an object is, for as long as somebody holds it.
 #[derive(Debug)]
-pub(super) struct Implementer {
+struct Implementer {
     number: i32,
     thread: ThreadId,
 }
@@ -32,9 +40,24 @@ impl Drop for Implementer {
 
 /// Bytes and capabilities, one way. Each capability is there until it is taken.
 #[derive(Debug, Default)]
-struct Message {
+pub(super) struct Message {
     bytes: Vec<u8>,
-    capabilities: Vec<Option<Slot>>,
+    pub(super) capabilities: Vec<Option<Slot>>,
+}
+
+impl Message {
+    pub(super) fn of(bytes: Vec<u8>) -> Message {
+        let capabilities = Vec::new();
+        Message { bytes, capabilities }
+    }
+
+    /// Takes what goes along across membranes.
+    fn cross(self, membranes: &Membranes) -> Result<Message, Failure> {
+        let Message { bytes, capabilities } = self;
+        let cross = |slot: Option<Slot>| slot.map(|slot| membranes.enclose(slot)).transpose();
+        let capabilities = capabilities.into_iter().map(cross).collect::<Result<_, _>>()?;
+        Ok(Message { bytes, capabilities })
+    }
 }
 
 /// What is on its way in a thread.
@@ -60,23 +83,34 @@ fn with_post<T>(action: impl FnOnce(&mut Post) -> T) -> T {
 
 pub(crate) fn object_new(number: i32) -> Result<Slot, Failure> {
     let thread = thread::current().id();
-    let implementer = Arc::new(Implementer { number, thread });
-    Ok(Slot::new(
-        Object::Implemented(implementer),
-        super::Lineage::root(),
-    ))
+    let line = Line {
+        implementer: Arc::new(Implementer { number, thread }),
+        membranes: Membranes::default(),
+    };
+    Ok(Slot::new(Object::Implemented(line), super::Lineage::root()))
 }
 
-fn implementer(object: &Slot) -> Result<&Arc<Implementer>, Failure> {
-    match &*object.live()?.object {
-        Object::Implemented(implementer) => Ok(implementer),
-        _ => Err(failed(ErrorCode::WrongKind)),
+impl Line {
+    /// The same, on the other side of membranes.
+    pub(super) fn behind(&self, membranes: &Membranes) -> Result<Line, Failure> {
+        Ok(Line {
+            implementer: Arc::clone(&self.implementer),
+            membranes: self.membranes.and(membranes)?,
+        })
+    }
+}
+
+impl Slot {
+    pub(super) fn line(&self) -> Result<&Line, Failure> {
+        match &*self.live()?.object {
+            Object::Implemented(line) => Ok(line),
+            _ => Err(failed(ErrorCode::WrongKind)),
+        }
     }
 }
 
 pub(crate) fn object_revocable(object: &Slot) -> Result<(Slot, Slot), Failure> {
-    let implementer = implementer(object)?;
-    let child = object.child(Object::Implemented(Arc::clone(implementer)))?;
+    let child = object.child(Object::Implemented(object.line()?.clone()))?;
     let revoker = object.child(Object::Revoker(Arc::clone(&child.lineage)))?;
     Ok((child, revoker))
 }
@@ -86,33 +120,40 @@ pub(crate) fn object_forgotten() -> Option<i32> {
 }
 
 pub(crate) fn object_call(object: &Slot, method: u32, bytes: &[u8], _timeout: u32) -> Status {
-    let begun = begin(object, bytes);
     // What was attached goes with this call or with none.
     let mut message = with_post(|post| std::mem::take(&mut post.outgoing));
-    let number = begun?;
+    let line = object.line()?;
+    check_length(bytes)?;
     message.bytes = bytes.to_vec();
-    let frame = Frame::enter(message);
-    let status = dispatch(number, method.cast_signed());
-    let answer = with_post(|post| std::mem::take(&mut post.outgoing));
-    drop(frame);
-    let answer = if status < 0 { Message::default() } else { answer };
+    let (number, answer) = call(line, method.cast_signed(), message)?;
+    // It may have been revoked meanwhile.
+    object.live()?;
     let before = with_post(|post| std::mem::replace(&mut post.received, answer));
     drop(before);
-    u32::try_from(status).map_err(|_| {
+    Ok(number)
+}
+
+/// Calls whoever implements an object.
+pub(super) fn call(line: &Line, method: i32, message: Message) -> Result<(u32, Message), Failure> {
+    let number = begin(&line.implementer)?;
+    let frame = Frame::enter(message.cross(&line.membranes)?);
+    let status = dispatch(number, method);
+    let answer = with_post(|post| std::mem::take(&mut post.outgoing));
+    drop(frame);
+    let number = u32::try_from(status).map_err(|_| {
         let code = ErrorCode::from_code(status).unwrap_or(ErrorCode::CalleeFailed);
         let message = format!("the program that implements the object says: {code}");
         failed_with(code, message)
-    })
+    })?;
+    Ok((number, answer.cross(&line.membranes)?))
 }
 
-/// Who is called, if this can be a call.
-fn begin(object: &Slot, bytes: &[u8]) -> Result<i32, Failure> {
-    let implementer = implementer(object)?;
+/// Who is called, if there can be a call.
+fn begin(implementer: &Implementer) -> Result<i32, Failure> {
     if implementer.thread != thread::current().id() {
         let message = "in a native build an object is called in the thread that made it";
         return Err(failed_with(ErrorCode::CalleeFailed, message.to_owned()));
     }
-    check_length(bytes)?;
     if with_post(|post| post.depth) >= MAX_CALL_DEPTH {
         let message = format!("{MAX_CALL_DEPTH} calls inside one another");
         return Err(failed_with(ErrorCode::LimitReached, message));
@@ -123,14 +164,18 @@ fn begin(object: &Slot, bytes: &[u8]) -> Result<i32, Failure> {
 /// A call that is being answered. When it is dropped, what was received before is received again.
 struct Frame {
     before: Option<Message>,
+    /// What the caller is in the middle of preparing: it is not part of the answer.
+    pending: Option<Message>,
 }
 
 impl Frame {
     fn enter(message: Message) -> Frame {
         with_post(|post| {
             post.depth += 1;
-            let before = Some(std::mem::replace(&mut post.received, message));
-            Frame { before }
+            Frame {
+                before: Some(std::mem::replace(&mut post.received, message)),
+                pending: Some(std::mem::take(&mut post.outgoing)),
+            }
         })
     }
 }
@@ -138,9 +183,11 @@ impl Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         let before = self.before.take().unwrap_or_default();
+        let pending = self.pending.take().unwrap_or_default();
         let of_call = with_post(|post| {
             post.depth -= 1;
-            std::mem::replace(&mut post.received, before)
+            let received = std::mem::replace(&mut post.received, before);
+            (received, std::mem::replace(&mut post.outgoing, pending))
         });
         drop(of_call);
     }
@@ -148,15 +195,20 @@ impl Drop for Frame {
 
 /// There are no other programs whose calls could come.
 pub(crate) fn object_serve(timeout: u32) -> Status {
-    if timeout == 0 {
-        let message =
-            "in a native build there is no other program that could call, so this would wait for ever";
-        return Err(failed_with(ErrorCode::CalleeFailed, message.to_owned()));
+    match timeout {
+        0 => return Err(nobody_calls()),
+        now if now == NO_WAIT.cast_unsigned() => return Err(failed(ErrorCode::WouldBlock)),
+        _ => {}
     }
     if !skip(timeout) {
         thread::sleep(Duration::from_millis(timeout.into()));
     }
     Err(failed(ErrorCode::TimedOut))
+}
+
+pub(super) fn nobody_calls() -> Failure {
+    let message = "in a native build there is no other program that could call, so this would wait for ever";
+    failed_with(ErrorCode::CalleeFailed, message.to_owned())
 }
 
 pub(crate) fn message_attach(capability: Slot) -> Status {
@@ -165,20 +217,24 @@ pub(crate) fn message_attach(capability: Slot) -> Status {
         let message = format!("{MAX_MESSAGE_CAPABILITIES} capabilities in a message");
         return Err(failed_with(ErrorCode::LimitReached, message));
     }
-    let handed_over = hand_over(capability)?;
+    let handed_over = hand_over(&capability)?;
     with_post(|post| post.outgoing.capabilities.push(Some(handed_over)));
     Ok(place as u32)
 }
 
 /// What the other program gets of a capability.
-fn hand_over(capability: Slot) -> Result<Slot, Failure> {
+pub(super) fn hand_over(capability: &Slot) -> Result<Slot, Failure> {
     match &*capability.live()?.object {
-        Object::Name(_) | Object::Stream(_) | Object::Listener(..) | Object::Udp(_) => Ok(capability),
+        Object::Name(_) | Object::Stream(_) | Object::Listener(..) | Object::Udp(_) => take_out(capability),
         Object::Poller(_) => {
             let message = "a Poller stays in its program".to_owned();
             Err(failed_with(ErrorCode::NotTransferable, message))
         }
-        Object::Net(..) | Object::Revoker(_) | Object::Spawner | Object::Implemented(_) => {
+        Object::Net(_)
+        | Object::Revoker(_)
+        | Object::Spawner
+        | Object::Implemented(_)
+        | Object::Membrane(_) => {
             let lineage = capability.lineage.child(None).ok_or_else(super::revoked)?;
             Ok(Slot::of(Arc::clone(&capability.object), lineage))
         }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{self, SocketAddr, ToSocketAddrs};
+use std::net::{self, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use refcap_abi::service::NetRequest;
 use refcap_abi::wire::{decode_address, encode_address};
 use refcap_abi::{EVENT_BYTES, ErrorCode, NO_WAIT, READY_ENDED, WAIT_READ, WAIT_WRITE};
 use refcap_authority::{
@@ -14,7 +15,8 @@ use refcap_authority::{
 };
 
 use super::lineage::{End, Lineage};
-use super::{Object, Slot, failed, failed_with, fill, io_failed, revoked};
+use super::objects::Line;
+use super::{Object, Rights, Slot, failed, failed_with, fill, implemented, io_failed, revoked};
 use crate::host::{Failure, Status};
 
 /// A socket until it ends.
@@ -66,15 +68,29 @@ pub(super) struct Name {
     authority: Authority,
 }
 
-/// Sockets under their numbers.
+/// Sockets under their numbers, and the calls that do not come under theirs.
 #[derive(Debug, Default)]
 pub(super) struct Poller(Mutex<BTreeMap<u32, Member>>);
 
 #[derive(Debug)]
-struct Member {
-    socket: Socket,
-    lineage: Arc<Lineage>,
-    interest: i32,
+enum Member {
+    Socket {
+        socket: Socket,
+        lineage: Arc<Lineage>,
+        interest: i32,
+    },
+    Calls,
+}
+
+impl Member {
+    /// What there is to tell of it.
+    fn ready(&self) -> i32 {
+        match self {
+            Member::Socket { lineage, .. } if lineage.is_ended() => READY_ENDED,
+            Member::Socket { socket, interest, .. } => socket.ready(*interest),
+            Member::Calls => 0,
+        }
+    }
 }
 
 /// Something to wait for.
@@ -121,8 +137,7 @@ pub(crate) fn net_limit(net: &Slot, terms: &[u8]) -> Result<Slot, Failure> {
     let text = std::str::from_utf8(terms).map_err(|_| failed(ErrorCode::BadArgument))?;
     text.parse::<Terms>()
         .map_err(|error| failed_with(ErrorCode::BadArgument, error.to_string()))?;
-    let (authority, answers) = net.net()?;
-    net.child(Object::Net(authority.clone(), answers.clone()))
+    net.child(Object::Net(net.net()?.clone()))
 }
 
 pub(crate) fn net_connect_from(
@@ -135,34 +150,73 @@ pub(crate) fn net_connect_from(
     let query = Query::new(Operation::Connect, Protocol::Tcp)
         .remote(remote)
         .local(local);
-    let (authority, _) = net.net()?;
-    if local.port() != 0 && !authority.allows(&query) {
-        return Err(denied(authority, &query));
+    let Rights { authority, by, .. } = net.net()?;
+    if let Some(by) = by {
+        check(authority, &query)?;
+        let local = Some(local);
+        return implemented::ask(net, by, NetRequest::Connect { remote, local });
+    }
+    if local.port() != 0 {
+        check(authority, &query)?;
     }
     let message = "the stand-in for a host can't choose the local end of a connection";
     Err(failed_with(ErrorCode::Io, message.to_owned()))
 }
 
-fn check_local(authority: &Authority, query: &Query, local: SocketAddr) -> Result<(), Failure> {
-    let query = query.clone().local(local);
-    match authority.allows(&query) {
+fn check(authority: &Authority, query: &Query) -> Result<(), Failure> {
+    match authority.allows(query) {
         true => Ok(()),
-        false => Err(denied(authority, &query)),
+        false => Err(denied(authority, query)),
     }
 }
 
-pub(crate) fn net_listen(net: &Slot, local: &[u8], _backlog: u32) -> Result<Slot, Failure> {
+/// Whether a local end is allowed. Port 0 may be granted itself, or whatever came of it.
+fn check_local(
+    authority: &Authority,
+    query: Query,
+    local: SocketAddr,
+    bound: SocketAddr,
+) -> Result<(), Failure> {
+    let of = |local| check(authority, &query.clone().local(local));
+    of(local).or_else(|failure| match local.port() {
+        0 => of(bound),
+        _ => Err(failure),
+    })
+}
+
+/// Asks the program that implements a Net for something with a local end, which must be as that Net allows: before, and
+/// where the port is chosen later, afterwards too.
+fn ask_for_local(
+    net: &Slot,
+    by: &Line,
+    queries: &[Query],
+    local: SocketAddr,
+    request: NetRequest<'_>,
+) -> Result<Slot, Failure> {
+    let authority = &net.net()?.authority;
+    let check_all = |bound| {
+        let mut queries = queries.iter().cloned();
+        queries.try_for_each(|query| check_local(authority, query, local, bound))
+    };
+    if local.port() != 0 {
+        check_all(local)?;
+    }
+    let given = implemented::ask(net, by, request)?;
+    check_all(local_address(&given)?)?;
+    Ok(given)
+}
+
+pub(crate) fn net_listen(net: &Slot, local: &[u8], backlog: u32) -> Result<Slot, Failure> {
     let local = address(local)?;
-    let (authority, _) = net.net()?;
+    let queries = [Operation::Bind, Operation::Listen].map(|what| Query::new(what, Protocol::Tcp));
+    let Rights { authority, by, .. } = net.net()?;
+    if let Some(by) = by {
+        return ask_for_local(net, by, &queries, local, NetRequest::Listen { local, backlog });
+    }
     let listener = net::TcpListener::bind(local).map_err(io_failed)?;
     let bound = listener.local_addr().map_err(io_failed)?;
-    for operation in [Operation::Bind, Operation::Listen] {
-        let query = Query::new(operation, Protocol::Tcp);
-        // Port 0 may be granted itself, or whatever came of it.
-        check_local(authority, &query, local).or_else(|failure| match local.port() {
-            0 => check_local(authority, &query, bound),
-            _ => Err(failure),
-        })?;
+    for query in queries {
+        check_local(authority, query, local, bound)?;
     }
     listener.set_nonblocking(true).map_err(io_failed)?;
     net.child(Object::Listener(Closable::new(listener), authority.clone()))
@@ -184,14 +238,14 @@ pub(crate) fn listener_accept(listener: &Slot) -> Result<Slot, Failure> {
 
 pub(crate) fn net_bind_udp(net: &Slot, local: &[u8]) -> Result<Slot, Failure> {
     let local = address(local)?;
-    let (authority, _) = net.net()?;
+    let query = Query::bind(Protocol::Udp, local);
+    let Rights { authority, by, .. } = net.net()?;
+    if let Some(by) = by {
+        return ask_for_local(net, by, &[query], local, NetRequest::BindUdp { local });
+    }
     let socket = net::UdpSocket::bind(local).map_err(io_failed)?;
     let bound = socket.local_addr().map_err(io_failed)?;
-    let query = Query::bind(Protocol::Udp, local);
-    check_local(authority, &query, local).or_else(|failure| match local.port() {
-        0 => check_local(authority, &query, bound),
-        _ => Err(failure),
-    })?;
+    check_local(authority, query, local, bound)?;
     socket.set_nonblocking(true).map_err(io_failed)?;
     net.child(Object::Udp(Closable::new(Udp {
         socket,
@@ -277,10 +331,12 @@ pub(crate) fn udp_dropped(socket: &Slot) -> Status {
 pub(crate) fn net_resolve(net: &Slot, name: &str, port: u16, _timeout: u32) -> Result<Slot, Failure> {
     let name = DnsName::new(name)
         .map_err(|error| failed_with(ErrorCode::BadArgument, format!("{name:?}: {error}")))?;
-    let (authority, answers) = net.net()?;
+    let rights = net.net()?;
+    let (authority, answers) = (&rights.authority, &rights.answers);
     let query = Query::new(Operation::Connect, Protocol::Tcp).remote((name.clone(), port));
-    if !authority.allows(&query) {
-        return Err(denied(authority, &query));
+    check(authority, &query)?;
+    if let Some(by) = &rights.by {
+        return ask_for_name(net, by, &name, port);
     }
     let found = (name.as_str(), port)
         .to_socket_addrs()
@@ -295,6 +351,26 @@ pub(crate) fn net_resolve(net: &Slot, name: &str, port: u16, _timeout: u32) -> R
         addresses,
         authority: authority.clone(),
     }))
+}
+
+/// Asks the program that implements a Net for a name, which must be that name.
+fn ask_for_name(net: &Slot, by: &Line, name: &DnsName, port: u16) -> Result<Slot, Failure> {
+    let asked_for = name.as_str();
+    let request = NetRequest::Resolve {
+        name: asked_for,
+        port,
+    };
+    let given = implemented::ask(net, by, request)?;
+    let found = self::name(&given)?;
+    let its_port = found.addresses.first().map_or(0, SocketAddr::port);
+    if (&found.name, its_port) != (name, port) {
+        let message = format!(
+            "the program that implements the Net answered with {}:{its_port}, and was asked for {name}:{port}",
+            found.name
+        );
+        return Err(failed_with(ErrorCode::CalleeFailed, message));
+    }
+    Ok(given)
 }
 
 fn may_stand_for(answers: &Answers, remote: SocketAddr) -> bool {
@@ -360,12 +436,22 @@ fn poller(slot: &Slot) -> Result<&Poller, Failure> {
 }
 
 pub(crate) fn poller_add(slot: &Slot, socket: &Slot, token: u32, interest: i32) -> Status {
-    let member = Member {
+    let member = Member::Socket {
         socket: socket.socket()?,
         lineage: Arc::clone(&socket.lineage),
         interest,
     };
     lock(&poller(slot)?.0).insert(token, member);
+    Ok(0)
+}
+
+pub(crate) fn poller_add_calls(slot: &Slot, token: u32) -> Status {
+    let mut members = lock(&poller(slot)?.0);
+    if let Some(Member::Socket { .. }) = members.get(&token) {
+        let message = format!("the poller has another socket with the token {token}");
+        return Err(failed_with(ErrorCode::BadArgument, message));
+    }
+    members.insert(token, Member::Calls);
     Ok(0)
 }
 
@@ -380,22 +466,24 @@ pub(crate) fn poller_wait(slot: &Slot, buffer: &mut [u8], timeout: u32) -> Statu
     loop {
         let mut events = Vec::new();
         let poller = poller(slot)?;
-        lock(&poller.0).retain(|&token, member| {
-            if member.lineage.is_ended() {
-                events.push((token, READY_ENDED));
-                return false;
+        let mut members = lock(&poller.0);
+        let waits_for_calls = |member: &Member| matches!(member, Member::Calls);
+        if timeout == 0 && !members.is_empty() && members.values().all(waits_for_calls) {
+            return Err(super::objects::nobody_calls());
+        }
+        members.retain(|&token, member| {
+            let ready = member.ready();
+            if ready != 0 {
+                events.push((token, ready));
             }
-            match member.socket.ready(member.interest) {
-                0 => {}
-                ready => events.push((token, ready)),
-            }
-            true
+            ready != READY_ENDED
         });
+        drop(members);
         if !events.is_empty() {
             let is_listener = |token| {
                 matches!(
                     lock(&poller.0).get(token),
-                    Some(Member {
+                    Some(Member::Socket {
                         socket: Socket::Listener(_),
                         ..
                     })
@@ -422,6 +510,28 @@ pub(crate) fn poller_wait(slot: &Slot, buffer: &mut [u8], timeout: u32) -> Statu
         }
         std::thread::sleep(super::PAUSE);
     }
+}
+
+/// Two ends of a connection of this machine with itself.
+pub(crate) fn stream_pair() -> Result<(Slot, Slot), Failure> {
+    let connected = || {
+        let listener = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let first = net::TcpStream::connect(listener.local_addr()?)?;
+        let (second, peer) = listener.accept()?;
+        if peer != first.local_addr()? {
+            return Err(io::Error::other("somebody else came first"));
+        }
+        Ok([first, second])
+    };
+    let [first, second] = connected().map_err(io_failed)?;
+    let slot = |stream: net::TcpStream| {
+        // As for each stream here: what would block says so.
+        stream.set_nonblocking(true).map_err(io_failed)?;
+        let stream = Arc::new(stream);
+        let lineage = Lineage::of_socket(stream.clone());
+        Ok(Slot::new(Object::Stream(stream), lineage))
+    };
+    Ok((slot(first)?, slot(second)?))
 }
 
 /// Waits by asking again and again: std cannot wait for a socket in a way that revoking interrupts.

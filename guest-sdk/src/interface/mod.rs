@@ -58,7 +58,7 @@
 //! [`CalleeFailed`](ErrorCode::CalleeFailed) when it is called, or what the other trait's method of that number does.
 //!
 //! A caller in the same vat calls at once. One in another vat waits until the implementer
-//! [serves](crate::object::serve), 30 s at most if it does not say otherwise.
+//! [serves](crate::object::serve), also [in a task](crate::task::serve), 30 s at most if it does not say otherwise.
 //!
 //! # What goes along
 //!

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::capability::{Capability, kind_of};
 use crate::host::{self, Slot};
-use crate::{Error, Guard, Message, Name, Net, Object, Result, Revoker, Spawner};
+use crate::{Error, Guard, Membrane, Message, Name, Net, Object, Result, Revoker, Spawner};
 use crate::{TcpListener, TcpStream, UdpSocket};
 
 /// A message that is being made.
@@ -185,4 +185,4 @@ macro_rules! passes {
 }
 
 // Pollers and Children stay in their program.
-passes!(Guard Name Net Object Revoker Spawner TcpListener TcpStream UdpSocket);
+passes!(Guard Membrane Name Net Object Revoker Spawner TcpListener TcpStream UdpSocket);

@@ -87,11 +87,13 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_udp_dropped(socket: u32) -> i32;
     safe fn refcap_v1_stub_poller_new(out: u32) -> i32;
     safe fn refcap_v1_stub_poller_add(poller: u32, socket: u32, token: u32, interest: i32) -> i32;
+    safe fn refcap_v1_stub_poller_add_calls(poller: u32, token: u32) -> i32;
     safe fn refcap_v1_stub_poller_remove(poller: u32, token: u32) -> i32;
     fn refcap_v1_stub_poller_wait(poller: u32, buffer: *mut u8, length: usize, timeout: u32) -> i32;
     fn refcap_v1_stub_net_allows(net: u32, query: *const u8, length: usize) -> i32;
     safe fn refcap_v1_stub_net_flags(net: u32) -> i32;
     fn refcap_v1_stub_net_describe(net: u32, buffer: *mut u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_stream_pair(first: u32, second: u32) -> i32;
     fn refcap_v1_stub_stream_read(stream: u32, buffer: *mut u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_write(stream: u32, data: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_stream_read_vectored(stream: u32, list: *const Piece, count: usize) -> i32;
@@ -100,6 +102,9 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_socket_wait(stream: u32, until: i32, timeout: u32) -> i32;
     safe fn refcap_v1_stub_stream_shutdown(stream: u32, how: i32) -> i32;
     fn refcap_v1_stub_socket_address(stream: u32, end: i32, buffer: *mut u8, length: usize) -> i32;
+    safe fn refcap_v1_stub_membrane_new(out: u32) -> i32;
+    safe fn refcap_v1_stub_membrane_wrap(out: u32, membrane: u32, capability: u32) -> i32;
+    safe fn refcap_v1_stub_membrane_cut(membrane: u32) -> i32;
     safe fn refcap_v1_stub_revoker_revoke(revoker: u32) -> i32;
     fn refcap_v1_stub_spawner_program(out: u32, spawner: u32, name: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_spawner_load(out: u32, spawner: u32, module: *const u8, length: usize) -> i32;
@@ -113,6 +118,7 @@ unsafe extern "C" {
     safe fn refcap_v1_stub_cap_close(capability: u32) -> i32;
     safe fn refcap_v1_stub_object_new(out: u32, number: i32) -> i32;
     safe fn refcap_v1_stub_object_revocable(out: u32, revoker: u32, object: u32) -> i32;
+    fn refcap_v1_stub_object_as_net(out: u32, object: u32, rules: *const u8, length: usize) -> i32;
     fn refcap_v1_stub_object_forgotten(number: *mut i32) -> i32;
     fn refcap_v1_stub_object_call(
         object: u32,
@@ -316,6 +322,10 @@ pub(crate) fn poller_add(poller: &Slot, socket: &Slot, token: u32, interest: i32
     ))
 }
 
+pub(crate) fn poller_add_calls(poller: &Slot, token: u32) -> Status {
+    checked(refcap_v1_stub_poller_add_calls(poller.number()?, token))
+}
+
 pub(crate) fn poller_remove(poller: &Slot, token: u32) -> Status {
     checked(refcap_v1_stub_poller_remove(poller.number()?, token))
 }
@@ -338,6 +348,12 @@ pub(crate) fn net_describe(net: &Slot, buffer: &mut [u8]) -> Status {
 
 pub(crate) fn net_flags(net: &Slot) -> Status {
     checked(refcap_v1_stub_net_flags(net.number()?))
+}
+
+pub(crate) fn stream_pair() -> Result<(Slot, Slot), Failure> {
+    let (first, second) = (Slot::new()?, Slot::new()?);
+    checked(refcap_v1_stub_stream_pair(first.number, second.number))?;
+    Ok((first, second))
 }
 
 pub(crate) fn stream_read(stream: &Slot, buffer: &mut [u8]) -> Status {
@@ -413,6 +429,22 @@ pub(crate) fn socket_address(stream: &Slot, end: i32, buffer: &mut [u8]) -> Stat
     checked(unsafe { refcap_v1_stub_socket_address(stream, end, buffer.as_mut_ptr(), buffer.len()) })
 }
 
+pub(crate) fn membrane_new() -> Result<Slot, Failure> {
+    let out = Slot::new()?;
+    checked(refcap_v1_stub_membrane_new(out.number))?;
+    Ok(out)
+}
+
+pub(crate) fn membrane_wrap(membrane: &Slot, capability: &Slot) -> Result<Slot, Failure> {
+    let (membrane, capability, out) = (membrane.number()?, capability.number()?, Slot::new()?);
+    checked(refcap_v1_stub_membrane_wrap(out.number, membrane, capability))?;
+    Ok(out)
+}
+
+pub(crate) fn membrane_cut(membrane: &Slot) -> Status {
+    checked(refcap_v1_stub_membrane_cut(membrane.number()?))
+}
+
 pub(crate) fn revoker_revoke(revoker: &Slot) -> Status {
     checked(refcap_v1_stub_revoker_revoke(revoker.number()?))
 }
@@ -473,6 +505,10 @@ pub(crate) fn object_revocable(object: &Slot) -> Result<(Slot, Slot), Failure> {
         object,
     ))?;
     Ok((out, revoker))
+}
+
+pub(crate) fn object_as_net(object: &Slot, rules: &[u8]) -> Result<Slot, Failure> {
+    derive(refcap_v1_stub_object_as_net, object, rules)
 }
 
 /// The number of an object that nobody holds any more, if there is one that was not told yet.

@@ -1,7 +1,8 @@
 //! Doing many things at once, in one thread: a small executor on a [`Poller`](crate::Poller).
 //!
 //! A guest has one thread, and waits for one thing at a time. With this it waits for all at once: each task is
-//! a future, polled when what it waits for is there. A thousand idle tasks cost nothing.
+//! a future, polled when what it waits for is there. A thousand idle tasks cost nothing. Calls from other programs are
+//! answered in a task too: [`serve`].
 //!
 //! ```no_run
 //! use refcap_guest::{Net, Result, task};
@@ -27,9 +28,11 @@
 
 mod executor;
 mod reactor;
+mod serving;
 mod socket;
 mod timer;
 
 pub use executor::{JoinHandle, block_on, spawn, yield_now};
+pub use serving::serve;
 pub use socket::{Async, connect, connect_name, copy};
 pub use timer::{sleep, timeout};

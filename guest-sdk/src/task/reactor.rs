@@ -1,4 +1,4 @@
-//! What tasks wait for: sockets and times.
+//! What tasks wait for: sockets, calls and times.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::host;
 use crate::{Error, Event, Interest, Pollable, Poller, Result};
+
+/// The number of the calls from other programs. Sockets have those from 1.
+const CALLS: u32 = 0;
 
 /// The poller of one executor, and who waits.
 pub(super) struct Reactor {
@@ -21,6 +24,8 @@ struct State {
     /// How many numbers there are, and which of them no socket has.
     tokens: u32,
     free_tokens: Vec<u32>,
+    /// Whether a task answers calls.
+    is_serving: bool,
     /// By their times. Those that nobody waits for any more have no waker.
     timers: BinaryHeap<Reverse<(u64, u64)>>,
     timer_wakers: HashMap<u64, Waker>,
@@ -28,7 +33,7 @@ struct State {
     events: Vec<Event>,
 }
 
-/// The tasks that wait for one socket.
+/// The tasks that wait for one socket, or the one that waits for calls.
 #[derive(Default)]
 struct Waiting {
     reader: Option<Waker>,
@@ -87,11 +92,33 @@ impl Reactor {
     /// Nobody waits for that socket any more: it goes, and another one may have its number.
     pub(super) fn forget(&self, token: u32) {
         let mut state = self.state.borrow_mut();
+        self.stop_waiting(&mut state, token);
+        state.free_tokens.push(token);
+    }
+
+    fn stop_waiting(&self, state: &mut State, token: u32) {
         if state.waiting.remove(&token).is_some() {
             // It may be gone with the socket, or with the host's word that it has ended.
             let _ = self.poller.remove(token);
         }
-        state.free_tokens.push(token);
+    }
+
+    /// Lets a task serve, unless one does already.
+    pub(super) fn begin_serving(&self) -> bool {
+        !std::mem::replace(&mut self.state.borrow_mut().is_serving, true)
+    }
+
+    pub(super) fn end_serving(&self) {
+        let mut state = self.state.borrow_mut();
+        self.stop_waiting(&mut state, CALLS);
+        state.is_serving = false;
+    }
+
+    /// Wakes the task that serves when there is a call.
+    pub(super) fn wait_for_calls(&self, waker: &Waker) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        state.waiting.entry(CALLS).or_default().reader = Some(waker.clone());
+        self.poller.add_calls(CALLS)
     }
 
     /// Wakes a task at a time, and returns a number to change one's mind with.
