@@ -43,6 +43,8 @@ impl Error {
     pub(crate) fn last(failure: Failure, operation: &'static str) -> Error {
         match failure {
             Failure::Guest(code, message) => Error::new(code, operation, message),
+            // The host keeps no sentence about that: the one that it has is about what failed before.
+            Failure::Host(ErrorCode::WouldBlock) => Error::plain(failure, operation),
             Failure::Host(code) => {
                 let mut message = host::text(host::error_message).unwrap_or_default();
                 if message.is_empty() {

@@ -32,6 +32,14 @@ fn main(net: Net, spawner: Spawner) -> Result<()> {
 
 fn pairs() -> Result<()> {
     let (mut here, mut there) = TcpStream::pair()?;
+    // What would block says so, and not why something else failed.
+    assert_eq!(
+        code(Membrane::new()?.wrap(Poller::new()?)),
+        ErrorCode::NotTransferable
+    );
+    let error = there.try_read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::WouldBlock);
+    assert_eq!(error.message(), ErrorCode::WouldBlock.message());
     assert_eq!(here.kind()?, Kind::TcpStream);
     let nowhere: SocketAddr = ([0, 0, 0, 0], 0).into();
     assert_eq!((here.peer_addr()?, there.local_addr()?), (nowhere, nowhere));
