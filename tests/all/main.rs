@@ -53,3 +53,4 @@ mod sequences;
 mod supply_chain;
 mod support;
 mod vectored;
+mod watched_net;

@@ -36,6 +36,11 @@ impl Upstream {
         Upstream { address, visits }
     }
 
+    /// How many visitors there were.
+    pub(crate) fn visits(&self) -> usize {
+        self.visits.lock().unwrap().len()
+    }
+
     /// The one visitor's lines.
     pub(crate) fn only_visit(&self) -> Vec<String> {
         let visits = self.visits.lock().unwrap();
