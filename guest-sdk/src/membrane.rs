@@ -86,7 +86,8 @@ impl Membrane {
     /// when it was cut before. Nothing crosses any more.
     ///
     /// When this returns, nothing that goes through them starts any more, and what was going on has failed with
-    /// [`Revoked`](refcap_abi::ErrorCode::Revoked): a call too, also one that is being answered, whose answer is dropped.
+    /// [`Revoked`](refcap_abi::ErrorCode::Revoked): a call too, also one that is being answered, whose answer is dropped. Until
+    /// then, another program that sees one of them end may still use one that has not.
     ///
     /// # Errors
     ///

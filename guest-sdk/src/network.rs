@@ -123,8 +123,8 @@ impl Net {
     /// programs, which can't tell who implements it. It has no budget of its own. What was obtained through it ends with
     /// it, and with what this program made it of.
     ///
-    /// In this program and those that are linked to it, using it calls the Network at once. In another vat, whoever uses it waits until
-    /// this program serves: by [`object::serve`](crate::object::serve), or by [`task::serve`](crate::task::serve)
+    /// In this program and those that are linked to it, using it calls the Network at once. In another vat, whoever uses it
+    /// waits until this program serves: by [`object::serve`](crate::object::serve), or by [`task::serve`](crate::task::serve)
     /// while its tasks run. A program that implements Nets says [`answers_calls!`](crate::answers_calls) once, as for
     /// [`Object`]s.
     ///

@@ -10,8 +10,8 @@ use refcap_abi::ErrorCode;
 use super::executor::{Executor, running, yield_now};
 use crate::{Error, Result, object};
 
-/// Answers calls from other programs to [`Object`](crate::Object)s and [Nets](crate::Net::implemented) of this one, while the other
-/// tasks run. It does not end by itself: [`spawn`](super::spawn) it, and it serves until its
+/// Answers calls from other programs to [`Object`](crate::Object)s and [Nets](crate::Net::implemented) of this one, while
+/// the other tasks run. It does not end by itself: [`spawn`](super::spawn) it, and it serves until its
 /// [`block_on`](super::block_on) ends or it is [aborted](super::JoinHandle::abort).
 ///
 /// What answers a call is a function and no future: while it runs, no task does. It can [`spawn`](super::spawn) one.

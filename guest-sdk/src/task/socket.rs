@@ -241,6 +241,9 @@ pub async fn copy(from: &Async<TcpStream>, to: &Async<TcpStream>) -> Result<u64>
 
 /// Opens a TCP connection while the other tasks run.
 ///
+/// Through a Net that a program of another vat [implements](Net::implemented), it waits for that program's answer and the
+/// other tasks with it: there is no connection yet that could be waited for.
+///
 /// # Errors
 ///
 /// As [`Net::connect`].
