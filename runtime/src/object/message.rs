@@ -85,6 +85,10 @@ impl Message {
 
 /// Room for messages, kept from those that were read, so that a call of some bytes allocates nothing.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "what a message has is a box, which comes from here and goes back"
+)]
 pub(crate) struct Spare(Vec<Box<Contents>>);
 
 impl Spare {
