@@ -127,7 +127,7 @@ async fn a_run_is_drawn_with_who_held_what_and_how_it_ended() {
 }
 
 /// A line with each number written as 9.
-pub(crate) fn without_numbers(line: &str) -> String {
+fn without_numbers(line: &str) -> String {
     let mut shape = String::new();
     for character in line.chars() {
         match character {
@@ -227,12 +227,41 @@ fn outside_of_strings(dot: &str) -> String {
 }
 
 /// The tags of XML, without what is in their quotes: the text may be longer or shorter.
-pub(crate) fn tags(xml: &str) -> Vec<String> {
+fn tags(xml: &str) -> Vec<String> {
     let tags = xml
         .split('<')
         .skip(1)
         .map(|tag| tag.split_once('>').expect("a tag ends").0);
     tags.map(|tag| tag.split('"').step_by(2).collect()).collect()
+}
+
+/// The lines of the tree of a run, with their numbers made alike.
+pub(crate) struct Shape(Vec<String>);
+
+impl Shape {
+    /// Of the run that an audit log tells.
+    #[track_caller]
+    pub(crate) fn of(audit: &str) -> Shape {
+        let text = commands::refcap(["lineage", audit]).ends_with(0);
+        Shape(text.text().lines().map(without_numbers).collect())
+    }
+
+    /// Checks in how many lines something stands.
+    #[track_caller]
+    pub(crate) fn has(&self, count: usize, part: &str) {
+        let found = self.0.iter().filter(|line| line.contains(part)).count();
+        assert_eq!(found, count, "{part}: {:#?}", self.0);
+    }
+}
+
+/// Checks that the picture of a run is the one that an example keeps.
+#[track_caller]
+pub(crate) fn drawn_as_kept(svg: &str, example: &str) {
+    let drawn = std::fs::read_to_string(svg).unwrap();
+    let kept = commands::root().join("examples").join(example).join("tree.svg");
+    let kept = std::fs::read_to_string(kept).unwrap();
+    let again = format!("draw it again, as examples/{example}/README.md says");
+    assert_eq!(tags(&drawn), tags(&kept), "{again}");
 }
 
 #[test]

@@ -39,6 +39,23 @@ pub(crate) async fn run(mut vat: Vat, errors: &Captured, kept: usize) -> (Result
     (ended, errors.text() + report.as_deref().unwrap_or_default())
 }
 
+/// Runs a program that is granted `net` and a Spawner for another one, and returns what both said. It exits with 0.
+pub(crate) async fn parent_and_child(parent: &Program, net: &Capability, child: (&str, &Program)) -> String {
+    let errors = Captured::new(1 << 16);
+    let terms = SpawnerTerms::new()
+        .program(child.0, child.1)
+        .output(ChildOutput::To(Output::Capture(errors.clone())));
+    let spawner = Capability::spawner("spawner", terms, ambient_authority()).unwrap();
+    let vat = parent.vat().grant("net", net).grant("spawner", &spawner);
+    let vat = vat
+        .stderr(Output::Capture(errors.clone()))
+        .limits(Limits::default().wall_time(SOON));
+    let (ended, said) = run(vat.start().await.unwrap(), &errors, 0).await;
+    let code = ended.unwrap_or_else(|error| panic!("{error}: {said}")).code;
+    assert_eq!(code, 0, "{said}");
+    said
+}
+
 #[tokio::test]
 async fn capabilities_and_interfaces_cross_between_linked_programs() {
     let server = servers::echo().await;
@@ -84,21 +101,8 @@ async fn an_interface_is_called_from_another_vat_and_calls_back() {
     for profile in PROFILES {
         for target in TARGETS {
             let caller = load(profile, &format!("typed-caller{target}"), &[]);
-            let errors = Captured::new(1 << 16);
-            let terms = SpawnerTerms::new()
-                .program("caller", &caller)
-                .output(ChildOutput::To(Output::Capture(errors.clone())));
-            let spawner = Capability::spawner("spawner", terms, ambient_authority()).unwrap();
             let keeper = load(profile, &format!("typed-keeper{target}"), &[]);
-            let vat = keeper.vat().grant("net", &grant).grant("spawner", &spawner);
-            let vat = vat
-                .stderr(Output::Capture(errors.clone()))
-                .limits(Limits::default().wall_time(SOON));
-            let (ended, said) = run(vat.start().await.unwrap(), &errors, 0).await;
-            let code = ended
-                .unwrap_or_else(|error| panic!("{profile}{target}: {error}: {said}"))
-                .code;
-            assert_eq!(code, 0, "{profile}{target}: {said}");
+            let said = parent_and_child(&keeper, &grant, ("caller", &caller)).await;
             // On the other target a panic is in the child's report, which ends with it.
             if target.is_empty() {
                 assert!(said.contains("the watcher was told to panic"), "{said}");

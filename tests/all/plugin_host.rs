@@ -1,13 +1,12 @@
 //! The plug-in host among the examples: three programs with one upstream each, of which one misbehaves.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::cli_lineage::{tags, without_numbers};
-use crate::support::commands::{self, Scratch, guest, refcap, refcap_command};
+use crate::cli_lineage::{Shape, drawn_as_kept};
+use crate::support::commands::{self, Scratch, guest, refcap_command};
 
 /// A server that answers each line with a number, and remembers who came and what they said.
 pub(crate) struct Upstream {
@@ -113,9 +112,8 @@ fn a_plug_in_that_misbehaves_loses_what_it_was_given_and_the_others_go_on() {
 /// Checks what the picture has to say.
 #[track_caller]
 fn drawn(audit: &str, svg: &str) {
-    let text = refcap(["lineage", audit]).ends_with(0);
-    let shape: Vec<String> = text.text().lines().map(without_numbers).collect();
-    let count = |part: &str| shape.iter().filter(|line| line.contains(part)).count();
+    drawn_as_kept(svg, "plugin-host");
+    let shape = Shape::of(audit);
     // Nobody but its upstream's plug-in has each.
     for (name, end) in [
         ("weather", "closed by its holder"),
@@ -123,15 +121,8 @@ fn drawn(audit: &str, svg: &str) {
         ("news", "closed by its holder"),
     ] {
         let stream = format!("TcpStream #9 `net/{name}` · connect tcp 9.9.9.9:9 · {name} (vat 9) · {end}");
-        assert_eq!(count(&stream), 1, "{stream}: {shape:#?}");
+        shape.has(1, &stream);
     }
-    assert_eq!(count("TcpStream"), 3, "{shape:#?}");
-    assert_eq!(count("revoked by plugin-host.wasm"), 1, "{shape:#?}");
-    let drawn = fs::read_to_string(svg).unwrap();
-    let kept = fs::read_to_string(commands::root().join("examples/plugin-host/tree.svg")).unwrap();
-    assert_eq!(
-        tags(&drawn),
-        tags(&kept),
-        "draw it again, as examples/plugin-host/README.md says"
-    );
+    shape.has(3, "TcpStream");
+    shape.has(1, "revoked by plugin-host.wasm");
 }

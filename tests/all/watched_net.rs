@@ -1,10 +1,8 @@
 //! The watched network among the examples: a program whose network its parent implements.
 
-use std::fs;
-
-use crate::cli_lineage::{tags, without_numbers};
+use crate::cli_lineage::{Shape, drawn_as_kept};
 use crate::plugin_host::Upstream;
-use crate::support::commands::{self, Scratch, guest, refcap, refcap_command};
+use crate::support::commands::{self, Scratch, guest, refcap_command};
 
 #[test]
 fn a_watcher_logs_refuses_rewrites_and_answers_the_connections_of_another_program() {
@@ -63,20 +61,12 @@ fn a_watcher_logs_refuses_rewrites_and_answers_the_connections_of_another_progra
 /// Checks what the picture has to say.
 #[track_caller]
 fn drawn(audit: &str, svg: &str) {
-    let text = refcap(["lineage", audit]).ends_with(0);
-    let shape: Vec<String> = text.text().lines().map(without_numbers).collect();
-    let count = |part: &str| shape.iter().filter(|line| line.contains(part)).count();
+    drawn_as_kept(svg, "watched-net");
+    let shape = Shape::of(audit);
     // Two that were opened, each once more where it moved to; the ends of two pairs, of which one moved to the program as it
     // was started, and one as it connected.
-    assert_eq!(count("TcpStream"), 10, "{shape:#?}");
-    assert_eq!(count("TcpStream #9 `net` ·"), 2, "{shape:#?}");
-    assert_eq!(count("TcpStream #9 `net/watched` · program"), 3, "{shape:#?}");
-    assert_eq!(count("! 9 refused"), 1, "{shape:#?}");
-    let drawn = fs::read_to_string(svg).unwrap();
-    let kept = fs::read_to_string(commands::root().join("examples/watched-net/tree.svg")).unwrap();
-    assert_eq!(
-        tags(&drawn),
-        tags(&kept),
-        "draw it again, as examples/watched-net/README.md says"
-    );
+    shape.has(10, "TcpStream");
+    shape.has(2, "TcpStream #9 `net` ·");
+    shape.has(3, "TcpStream #9 `net/watched` · program");
+    shape.has(1, "! 9 refused");
 }

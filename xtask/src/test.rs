@@ -65,12 +65,12 @@ fn profile(arguments: &[String]) -> Vec<&String> {
     profile
 }
 
-/// Whether cargo's arguments say which packages to test: `--workspace` would override them.
+/// Whether cargo's arguments say which packages to test: `--workspace` would override them, and may stand there once.
 fn selects_packages(arguments: &[String]) -> bool {
-    let of_cargo = arguments.iter().take_while(|argument| *argument != "--");
-    let mut names =
-        of_cargo.filter(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
-    names.next().is_some()
+    let mut of_cargo = arguments.iter().take_while(|argument| *argument != "--");
+    of_cargo.any(|argument| {
+        argument.starts_with("-p") || argument.starts_with("--package") || argument == "--workspace"
+    })
 }
 
 #[cfg(test)]
@@ -101,6 +101,7 @@ mod tests {
         let selects = |text: &str| selects_packages(&words(text));
         assert!(selects("-p refcap name"));
         assert!(selects("--package=refcap"));
+        assert!(selects("--workspace --test all name"));
         assert!(!selects("name -- -p"));
         assert!(!selects("--release"));
     }
