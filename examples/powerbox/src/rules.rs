@@ -100,16 +100,6 @@ impl Policy {
     pub fn rule(&self, place: usize) -> &Rule {
         &self.rules[place]
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.rules.len()
-    }
-
-    /// Whether there are none, by which nobody gets anything.
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
 }
 
 impl Rule {

@@ -21,11 +21,8 @@ impl Span {
         let Some(memory) = memory(call) else {
             return Err(ErrorCode::BadPointer);
         };
-        let start = pointer.cast_unsigned() as usize;
-        let end = start
-            .checked_add(length.cast_unsigned() as usize)
-            .filter(|&end| end <= memory.data_size(call.caller()))
-            .ok_or(ErrorCode::BadPointer)?;
+        let size = memory.data_size(call.caller());
+        let Range { start, end } = range(pointer.cast_unsigned(), length.cast_unsigned(), size)?;
         Ok(Span { memory, start, end })
     }
 
@@ -66,10 +63,18 @@ pub(super) fn bytes_at<'a>(
         return Err(ErrorCode::BadPointer);
     };
     let (bytes, state) = memory.data_and_store_mut(call.caller());
-    let start = pointer.cast_unsigned() as usize;
-    let end = start.checked_add(length.cast_unsigned() as usize);
-    let bytes = end.and_then(|end| bytes.get_mut(start..end));
-    Ok((bytes.ok_or(ErrorCode::BadPointer)?, state))
+    let range = range(pointer.cast_unsigned(), length.cast_unsigned(), bytes.len())?;
+    Ok((&mut bytes[range], state))
+}
+
+/// The range that a pointer and a length name in a memory of that size.
+#[inline]
+fn range(pointer: u32, length: u32, size: usize) -> Result<Range<usize>, ErrorCode> {
+    let start = pointer as usize;
+    match start.checked_add(length as usize) {
+        Some(end) if end <= size => Ok(start..end),
+        _ => Err(ErrorCode::BadPointer),
+    }
 }
 
 /// `LimitReached` for more than `limit` bytes; `what` names them in the error.
@@ -107,18 +112,18 @@ impl Spans {
         let (all, _) = list.memory.data_and_store_mut(call.caller());
         let (pieces, _) = all[list.start..list.end].as_chunks::<PIECE_BYTES>();
         let mut ranges = [const { 0..0 }; MAX_PIECES];
-        for (range, piece) in ranges.iter_mut().zip(pieces) {
+        for (place, piece) in ranges.iter_mut().zip(pieces) {
             let ([pointer, length], _) = piece.as_chunks::<4>() else {
                 return Err(ErrorCode::BadPointer);
             };
-            let start = u32::from_le_bytes(*pointer) as usize;
-            let end = start
-                .checked_add(u32::from_le_bytes(*length) as usize)
-                .filter(|&end| end <= all.len())
-                .ok_or(ErrorCode::BadPointer)?;
+            let named = range(
+                u32::from_le_bytes(*pointer),
+                u32::from_le_bytes(*length),
+                all.len(),
+            )?;
             // An empty piece has no place, so that it is in nobody's way.
-            if start < end {
-                *range = start..end;
+            if !named.is_empty() {
+                *place = named;
             }
         }
         Ok(Spans {
@@ -152,9 +157,8 @@ pub(super) fn copy_in(
     limit: usize,
     what: &str,
 ) -> Result<Vec<u8>, Refusal> {
-    let span = Span::new(call, pointer, length)?;
-    span.at_most(limit, what)?;
-    let (bytes, _) = span.bytes_and_state(call);
+    let (bytes, _) = bytes_at(call, pointer, length)?;
+    at_most(bytes.len(), limit, what)?;
     Ok(bytes.to_vec())
 }
 

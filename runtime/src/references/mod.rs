@@ -53,8 +53,9 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn is_main(self) -> bool {
-        self.instance == 0
+    /// Whether the events of a call are marked with whose they are: it is a linked program's, and somebody may listen.
+    fn is_marked(self) -> bool {
+        self.instance != 0 && audit::may_be_heard()
     }
 }
 

@@ -16,7 +16,6 @@ use tracing::Instrument;
 use wasmtime::{Caller, Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
 
 use super::{Body, Call, MAX_EXTRA, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave};
-use crate::audit;
 use crate::capability::Key;
 use crate::capability::table::Entry;
 use crate::vat::VatState;
@@ -69,7 +68,7 @@ pub(super) fn define<P: Passage>(
                         _ => enter::<P, MAX_REFS, false>(&mut call, references)?,
                     };
                     let reply = match entered {
-                        Ok(()) if site.is_main() => body(&mut call).await,
+                        Ok(()) if !site.is_marked() => body(&mut call).await,
                         Ok(()) => {
                             let span = call.span();
                             body(&mut call).instrument(span).await
@@ -189,7 +188,6 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
     );
     let makes = import.refs_out > 0;
     let extra_out = import.extra_out;
-    let is_main = site.is_main();
     // SAFETY: wasmtime passes at least as many values as the larger of the numbers of parameters and results of
     // `ty`, and has set those of the parameters to values of their types. `read` takes just these, in this
     // order; the results are set to values of their types. All of it follows `import`, from which `ty` was made.
@@ -198,7 +196,7 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
             let mut call = Call::new(import, site, caller);
             let references = read::<REFS, INTS>(values, &mut call.ints);
             let status = match enter::<P, REFS, CONSUMES>(&mut call, references)? {
-                Ok(()) if is_main || !audit::may_be_heard() => body(&mut call),
+                Ok(()) if !site.is_marked() => body(&mut call),
                 Ok(()) => {
                     let span = call.span();
                     span.in_scope(|| body(&mut call))

@@ -1,5 +1,7 @@
 //! Children that end, or lose what they were given, while they are called.
 
+use tokio::net::TcpStream;
+
 use super::*;
 use crate::support::servers::{Silent, closed};
 
@@ -112,20 +114,25 @@ async fn a_parent_that_calls_a_child_hears_of_its_end_and_goes_on() {
     }
 }
 
+/// Starts A and C. A calls B, in that B calls C, and C reads from the server, whose end is returned.
+async fn c_reads_in_calls_of_a_and_b(parent: &mut Puppet, server: &mut Silent) -> TcpStream {
+    for member in [A, C] {
+        parent.member(member, NET, None).await;
+    }
+    parent.introduce(A, B).await;
+    parent.introduce(B, C).await;
+    let calls = call(LENT, NOW, call(LENT, NOW, read(server.address)));
+    parent.tell(A, AFTER, calls).await.unwrap();
+    server.next().await.0
+}
+
 // B is in a call of C's, in the middle of one of A's.
 #[tokio::test]
 async fn a_child_that_ends_while_it_calls_in_a_call_is_missed_by_its_caller_alone() {
     for end in [End::IsStopped, End::IsClosed, End::IsRevoked] {
         let mut server = Silent::start().await;
         let (mut parent, _net, spawner) = family_with_b().await;
-        for member in [A, C] {
-            parent.member(member, NET, None).await;
-        }
-        parent.introduce(A, B).await;
-        parent.introduce(B, C).await;
-        let calls = call(LENT, NOW, call(LENT, NOW, read(server.address)));
-        parent.tell(A, AFTER, calls).await.unwrap();
-        let (peer, _) = server.next().await;
+        let peer = c_reads_in_calls_of_a_and_b(&mut parent, &mut server).await;
         end.comes(&mut parent, &spawner).await;
         assert_eq!(parent.report().await, Err(ErrorCode::CalleeFailed), "{end:?}");
         // C does what it was asked to, to its end, and nobody wants the answer.
@@ -140,14 +147,7 @@ async fn a_child_that_ends_while_it_calls_in_a_call_is_missed_by_its_caller_alon
     // And the one that it calls: B says so, and goes on.
     let mut server = Silent::start().await;
     let (mut parent, ..) = family_with_b().await;
-    for member in [A, C] {
-        parent.member(member, NET, None).await;
-    }
-    parent.introduce(A, B).await;
-    parent.introduce(B, C).await;
-    let calls = call(LENT, NOW, call(LENT, NOW, read(server.address)));
-    parent.tell(A, AFTER, calls).await.unwrap();
-    let (mut peer, _) = server.next().await;
+    let mut peer = c_reads_in_calls_of_a_and_b(&mut parent, &mut server).await;
     Way::IsStopped.ends(&mut parent, C).await;
     closed(&mut peer).await;
     assert_eq!(parent.report().await, Err(ErrorCode::CalleeFailed));
