@@ -1,12 +1,15 @@
 //! What an embedder can do while a guest runs.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use refcap::{Capability, CapabilityInfo, ErrorCode, Kind, StartError, ambient_authority};
+use refcap::{
+    Capability, CapabilityInfo, Captured, ErrorCode, Kind, Output, Program, StartError, ambient_authority,
+};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::servers::Silent;
-use crate::support::{Puppet, authority, block_on, is_alone, net, program, soon};
+use crate::support::{Puppet, authority, block_on, engine, is_alone, net, program, soon};
 
 #[tokio::test]
 async fn the_lineage_shows_who_holds_what() {
@@ -358,4 +361,29 @@ async fn turn_peers_away() {
         assert!(line.contains("accept tcp 127.0.0.1:"), "{line}");
         assert!(line.contains("\"label\":\"net\""), "{line}");
     }
+}
+
+#[tokio::test]
+async fn guests_get_random_numbers_and_each_others_never() {
+    // Writes 24 random bytes, in two portions.
+    let source = r#"(module
+      (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "\10\00\00\00\18\00\00\00")
+      (func (export "refcap_start") (result i32)
+        (if (call $random (i32.const 16) (i32.const 8)) (then (return (i32.const 1))))
+        (if (call $random (i32.const 24) (i32.const 16)) (then (return (i32.const 2))))
+        (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64))))"#;
+    let program = Program::load(engine(), &wat::parse_str(source).unwrap()).unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..8 {
+        let output = Captured::new(100);
+        let vat = program.vat().stdout(Output::Capture(output.clone()));
+        vat.start().await.unwrap().run().await.unwrap();
+        let bytes = output.bytes();
+        assert_eq!(bytes.len(), 24);
+        seen.extend(bytes.chunks(8).map(<[u8]>::to_vec));
+    }
+    assert_eq!(seen.len(), 24, "{seen:?}");
 }

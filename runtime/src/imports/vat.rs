@@ -77,6 +77,6 @@ pub(super) fn time_now(call: &mut Call<'_>) -> Reply {
 pub(super) fn report(call: &mut Call<'_>) -> Reply {
     let text = copy_in(call, call.int(0), call.int(1), REPORT_BYTES, "the message")?;
     let instance = call.instance();
-    call.state_mut().instance_mut(instance).report = Some(String::from_utf8_lossy(&text).into_owned());
+    call.state_mut().instance_mut(instance).report = Some(String::from_utf8_lossy(&text).into());
     Ok(Outcome::Done(0))
 }

@@ -18,7 +18,7 @@ const EMPTY: u64 = u64::MAX;
 /// Objects in the heap of references lie this many bits apart: two live ones never share a cell.
 const OBJECT_BITS: u32 = 5;
 /// The fewest cells there are, once there are any. Most vats have a handful of references.
-const FEWEST: usize = 16;
+const FEWEST: usize = 4;
 
 /// One raw value and its key. The tag is the epoch and the whole raw value, so one comparison turns away
 /// what is stale, null, misaligned or another object's.

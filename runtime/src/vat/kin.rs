@@ -1,8 +1,10 @@
 //! Where a vat stands among vats: who is above it, and which are below.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::Output;
 use super::stdio::World;
@@ -50,26 +52,35 @@ impl Kin {
 }
 
 /// How many programs that a vat started are not gone yet.
+// Not a channel of tokio's, which weighs 350 bytes: every vat has one of these, and few have children.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
-    count: watch::Sender<usize>,
+    count: AtomicUsize,
+    gone: Notify,
 }
 
 impl Children {
     /// Counts one more, until what is returned is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> Place {
-        self.count.send_modify(|count| *count += 1);
+        self.count.fetch_add(1, Ordering::AcqRel);
         Place(self.clone())
     }
 
     pub(super) fn count(&self) -> usize {
-        *self.count.borrow()
+        self.count.load(Ordering::Acquire)
     }
 
     /// Returns when there is none.
     pub(super) async fn gone(&self) {
-        // An error would say that nobody counts any more, and `self` does.
-        let _ = self.count.subscribe().wait_for(|&count| count == 0).await;
+        loop {
+            let mut gone = pin!(self.gone.notified());
+            // From here on nothing is missed, so the count is looked at after it.
+            gone.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            gone.await;
+        }
     }
 }
 
@@ -79,6 +90,36 @@ pub(super) struct Place(Arc<Children>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.count.send_modify(|count| *count -= 1);
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.gone.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_children_hears_when_the_last_is_gone_and_not_before() {
+        let children = Arc::new(Children::default());
+        children.gone().await;
+        let places = [children.enter(), children.enter()];
+        let waits = tokio::spawn({
+            let children = children.clone();
+            async move { children.gone().await }
+        });
+        for (place, left) in places.into_iter().zip([1, 0]) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert!(!waits.is_finished());
+            drop(place);
+            assert_eq!(children.count(), left);
+        }
+        tokio::time::timeout(Duration::from_secs(10), waits)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

@@ -136,7 +136,13 @@ impl Vat {
         let result = self.call(name, &[]).await;
         self.end_children().await;
         let result = result?;
-        let report = self.store.data_mut().instance_mut(0).report.take();
+        let report = self
+            .store
+            .data_mut()
+            .instance_mut(0)
+            .report
+            .take()
+            .map(String::from);
         Ok(match result {
             Ended::Returned(code) => Exit {
                 code: code.unwrap_or(0),
@@ -211,7 +217,13 @@ impl Vat {
                 Some(exit) => Ok(Ended::Exited(exit.0)),
                 None => Err(RunError::Trap {
                     message: format!("{error:#}"),
-                    report: self.store.data_mut().instance_mut(0).report.take(),
+                    report: self
+                        .store
+                        .data_mut()
+                        .instance_mut(0)
+                        .report
+                        .take()
+                        .map(String::from),
                 }),
             },
         }

@@ -66,16 +66,17 @@ pub(crate) struct InstanceState {
     /// What it sees of the world.
     pub(crate) wasi: WasiP1Ctx,
     /// The message that it left.
-    pub(crate) report: Option<String>,
+    pub(crate) report: Option<Box<str>>,
     /// The names of the programs that it is linked to, in the order of their numbers.
-    pub(crate) links: Vec<Arc<str>>,
+    pub(crate) links: Box<[Arc<str>]>,
     /// What came to it last: a call that it answers, or the answer to one that it made.
     pub(crate) received: Message,
     /// What it is about to send.
     pub(crate) outgoing: Message,
     /// A call to another vat that is about to be sent.
     pub(crate) calling: Option<(Arc<Line>, Message)>,
-    last_error: Option<LastError>,
+    /// In a box, for most vats have none; it is used again.
+    last_error: Option<Box<LastError>>,
 }
 
 impl InstanceState {
@@ -86,7 +87,7 @@ impl InstanceState {
             memory: None,
             wasi,
             report: None,
-            links: Vec::new(),
+            links: Box::default(),
             received: Message::default(),
             outgoing: Message::default(),
             calling: None,
@@ -238,12 +239,16 @@ impl VatState {
         }
         // Those that nobody labelled go by the name of their grant, which the guest knows.
         let label = label.filter(|label| label.contains('/'));
-        self.instance_mut(instance).last_error = Some(LastError { refusal, label });
+        let error = LastError { refusal, label };
+        match &mut self.instance_mut(instance).last_error {
+            Some(last) => **last = error,
+            none => *none = Some(Box::new(error)),
+        }
     }
 
     /// Why the last failed call of an instance failed; empty if none has.
     pub(crate) fn last_error_message(&self, instance: usize) -> String {
-        match &self.instance(instance).last_error {
+        match self.instance(instance).last_error.as_deref() {
             None => String::new(),
             Some(LastError { refusal, label: None }) => refusal.to_string(),
             Some(LastError {

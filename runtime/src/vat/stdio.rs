@@ -1,6 +1,9 @@
 //! What a guest sees of the world through WASI preview 1: arguments, environment, standard streams,
 //! clocks and random numbers. No files and no sockets.
 
+use std::convert::Infallible;
+
+use rand::TryRng;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
@@ -73,7 +76,8 @@ impl World {
         builder
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
+            .allow_ip_name_lookup(false)
+            .secure_random(Randomness);
         builder.args(&self.args).envs(&self.env);
         match self.stdin {
             Input::Empty => {}
@@ -103,5 +107,25 @@ impl World {
             }
         }
         builder.build_p1()
+    }
+}
+
+/// Where guests' random numbers come from: the generator of the thread, which is one for cryptography. WASI's default is
+/// one of its own for each guest, which is 360 bytes of each vat.
+struct Randomness;
+
+impl TryRng for Randomness {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        rand::rng().try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        rand::rng().try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        rand::rng().try_fill_bytes(bytes)
     }
 }
