@@ -59,9 +59,33 @@ pub(super) fn bytes_at<'a>(
     pointer: i32,
     length: i32,
 ) -> Result<(&'a mut [u8], &'a mut VatState), ErrorCode> {
-    let Some(memory) = memory(call) else {
-        return Err(ErrorCode::BadPointer);
-    };
+    // Not by way of [`memory`], whose other way out makes the compiler copy the handle through memory.
+    match call.state().instance(call.instance()).memory {
+        Some(memory) => bytes_in(memory, call, pointer, length),
+        None => bytes_by_name(call, pointer, length),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn bytes_by_name<'a>(
+    call: &'a mut Call<'_>,
+    pointer: i32,
+    length: i32,
+) -> Result<(&'a mut [u8], &'a mut VatState), ErrorCode> {
+    match memory_by_name(call) {
+        Some(memory) => bytes_in(memory, call, pointer, length),
+        None => Err(ErrorCode::BadPointer),
+    }
+}
+
+#[inline(always)]
+fn bytes_in<'a>(
+    memory: Memory,
+    call: &'a mut Call<'_>,
+    pointer: i32,
+    length: i32,
+) -> Result<(&'a mut [u8], &'a mut VatState), ErrorCode> {
     let (bytes, state) = memory.data_and_store_mut(call.caller());
     let range = range(pointer.cast_unsigned(), length.cast_unsigned(), bytes.len())?;
     Ok((&mut bytes[range], state))

@@ -49,7 +49,7 @@ use refcap_abi::{IMPORTS, Import, MODULE};
 use wasmtime::Linker;
 
 use crate::references::{
-    Body, Compared, Fast, Ordinary, Passage, References, Site, define_all, later, now, peek,
+    Body, Compared, Fast, Ordinary, Passage, References, Site, define_all, inlined, later, now, peek,
 };
 use crate::switchboard;
 use crate::vat::VatState;
@@ -78,15 +78,15 @@ fn define<P: Passage>(linker: &mut Linker<VatState>, site: Site) -> wasmtime::Re
         module: switchboard::MODULE,
         ..site
     };
-    define_all::<P>(linker, switchboard, object::HELPERS, helper)
+    define_all::<P>(linker, switchboard, object::HELPERS, helper::<P>)
 }
 
 /// The body of what only the switchboard can import.
-fn helper(import: &Import) -> Body {
+fn helper<P: Passage>(import: &Import) -> Body {
     match import.name {
-        "enter" => now!(object::enter),
+        "enter" => inlined!(P, 1, 3, object::enter),
         "discard" => now!(object::discard),
-        "leave" => now!(object::leave),
+        "leave" => inlined!(P, 0, 1, object::leave),
         "remote" => later!(object::remote),
         "next" => later!(object::next),
         "done" => now!(object::done),
@@ -154,8 +154,8 @@ fn body<P: Passage>(import: &Import) -> Body {
         "object_forgotten" => now!(object::forgotten),
         "object_as_net" => now!(implemented::as_net),
         "message_attach" => now!(object::attach),
-        "message_answer" => now!(object::answer),
-        "message_read" => now!(object::read),
+        "message_answer" => inlined!(P, 0, 2, object::answer),
+        "message_read" => inlined!(P, 0, 2, object::read),
         "message_count" => now!(object::capabilities),
         "message_take" => now!(object::take),
         "link_find" => now!(link::find),
@@ -179,7 +179,7 @@ mod tests {
             assert_eq!(suspends, import.suspends, "{}", import.name);
         }
         for import in object::HELPERS {
-            let suspends = matches!(helper(import), Body::Later(_));
+            let suspends = matches!(helper::<Fast>(import), Body::Later(_));
             assert_eq!(suspends, import.suspends, "{}", import.name);
         }
     }

@@ -17,7 +17,7 @@ use crate::capability::membrane::Membranes;
 use crate::capability::table::{NoBirth, Object};
 use crate::object::{self, Full, Implementer, Line, MAX_FORGOTTEN, Message};
 use crate::references::{Call, Failure, Outcome, Reply};
-use crate::vat::Refusal;
+use crate::vat::{Refusal, VatState};
 
 /// `object_new(number) -> (object, status)`: make a capability that this program implements.
 ///
@@ -114,6 +114,7 @@ pub(super) fn attach(call: &mut Call<'_>) -> Reply {
 ///   goes with an error. A call that this program makes in between takes what was attached, and the answer is gone.
 ///   `LimitReached`, `BadArgument` when there is no call.
 /// - **Traps** never.
+#[inline(always)]
 pub(super) fn answer(call: &mut Call<'_>) -> Reply {
     let instance = call.instance();
     let (bytes, state) = bytes_at(call, call.int(0), call.int(1))?;
@@ -132,6 +133,7 @@ pub(super) fn answer(call: &mut Call<'_>) -> Reply {
 /// - **Returns** how many bytes the message has, and their beginning in the buffer. In the middle of a call that is
 ///   the call; after one that this program has made, the answer.
 /// - **Traps** never.
+#[inline(always)]
 pub(super) fn read(call: &mut Call<'_>) -> Reply {
     let instance = call.instance();
     let (bytes, state) = bytes_at(call, call.int(0), call.int(1))?;
@@ -242,13 +244,47 @@ const REMOTE: i32 = -1000;
 /// `enter(object, method, pointer, length) -> (number, length, capabilities, status)`: who is called? In this vat, the
 /// status is the number of the instance, and the call has begun; for another vat it is `REMOTE`, and the call waits to
 /// be sent.
+#[inline(always)]
 pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     let line = call.state().table.get(call.key(0)?)?.line()?;
-    let implementer = line.implementer();
-    let here = implementer.is_in(&call.state().mailbox);
-    let (callee, number) = (implementer.instance(), implementer.number());
+    let address = line.address();
+    if !address.is_in(&call.state().mailbox) {
+        return enter_remote(call);
+    }
+    let callee = address.instance;
     let membranes = line.membranes().clone();
-    let remote = (!here).then(|| line.clone());
+    let caller = call.instance();
+    let (message, state) = outgoing(call, &membranes)?;
+    if state.frames.is_full() {
+        return Err(too_deep().into());
+    }
+    let (length, capabilities) = (length(&message), count(&message));
+    let before = std::mem::replace(&mut state.instance_mut(callee.into()).received, message);
+    let caller = u8::try_from(caller).ok();
+    state.frames.begin(caller, callee, membranes, before);
+    call.set_extra(0, address.number);
+    call.set_extra(1, length);
+    call.set_extra(2, capabilities);
+    Ok(Outcome::Done(callee.into()))
+}
+
+/// The same for an object of another vat.
+#[cold]
+#[inline(never)]
+fn enter_remote(call: &mut Call<'_>) -> Reply {
+    let line = call.state().table.get(call.key(0)?)?.line()?.clone();
+    let caller = call.instance();
+    let (message, state) = outgoing(call, line.membranes())?;
+    state.instance_mut(caller).calling = Some((line, message));
+    Ok(Outcome::Done(REMOTE))
+}
+
+/// The message of a call that begins: the bytes that are named, and what was attached, on the other side of membranes.
+#[inline(always)]
+fn outgoing<'a>(
+    call: &'a mut Call<'_>,
+    membranes: &Membranes,
+) -> Result<(Message, &'a mut VatState), Failure> {
     let caller = call.instance();
     let (bytes, state) = match call.int(2) {
         // Of no bytes it does not matter where they are.
@@ -259,22 +295,8 @@ pub(super) fn enter(call: &mut Call<'_>) -> Reply {
     let outgoing = &mut state.instances[caller].outgoing;
     outgoing.say(bytes, &mut state.spare);
     let mut message = outgoing.take();
-    message.cross(&membranes).map_err(Refusal::from)?;
-    if let Some(line) = remote {
-        state.instance_mut(caller).calling = Some((line, message));
-        return Ok(Outcome::Done(REMOTE));
-    }
-    if state.frames.is_full() {
-        return Err(too_deep().into());
-    }
-    let (length, capabilities) = (length(&message), count(&message));
-    let before = std::mem::replace(&mut state.instance_mut(callee.into()).received, message);
-    let caller = u8::try_from(caller).ok();
-    state.frames.begin(caller, callee, membranes, before);
-    call.set_extra(0, number);
-    call.set_extra(1, length);
-    call.set_extra(2, capabilities);
-    Ok(Outcome::Done(callee.into()))
+    message.cross(membranes).map_err(Refusal::from)?;
+    Ok((message, state))
 }
 
 /// `discard() -> status`: the call could not begin. What was attached to it must not go with the next one, which may be to
@@ -286,6 +308,7 @@ pub(super) fn discard(call: &mut Call<'_>) -> Reply {
 }
 
 /// `leave(status) -> status`: the call that was begun last has returned. What the callee sends along goes to the caller.
+#[inline(always)]
 pub(super) fn leave(call: &mut Call<'_>) -> Reply {
     let status = call.int(0);
     let state = call.state_mut();
@@ -369,8 +392,8 @@ async fn send(line: &Line, method: i32, message: Message, time: Duration) -> Res
         answered: Some(answered),
     };
     let left = vat.calls().leave(object::Call {
-        instance: line.implementer().instance(),
-        number: line.implementer().number(),
+        instance: line.address().instance,
+        number: line.address().number,
         method,
         message,
         answer,
@@ -432,7 +455,7 @@ pub(super) async fn call_from_host(
     time: Duration,
 ) -> Result<Message, Failure> {
     let message = Message::of(bytes);
-    let (status, answer) = match line.implementer().is_in(&call.state().mailbox) {
+    let (status, answer) = match line.address().is_in(&call.state().mailbox) {
         true => call_here(call, line, method, message).await?,
         false => send(line, method, message, time).await?,
     };
@@ -447,7 +470,7 @@ async fn call_here(
     method: i32,
     message: Message,
 ) -> Result<object::Reply, Failure> {
-    let callee = line.implementer().instance();
+    let callee = line.address().instance;
     let instance = call.state().instance(callee.into()).instance;
     let dispatch = instance.and_then(|instance| instance.get_func(call.caller(), DISPATCH_EXPORT));
     let Some(dispatch) = dispatch else {
@@ -459,7 +482,7 @@ async fn call_here(
         return Err(too_deep().into());
     }
     let arguments = [
-        Val::I32(line.implementer().number()),
+        Val::I32(line.address().number),
         Val::I32(method),
         Val::I32(length(&message)),
         Val::I32(count(&message)),

@@ -42,7 +42,7 @@ impl Frames {
     }
 
     /// Begins a call. The caller has seen that they are not full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(&mut self, caller: Option<u8>, callee: u8, membranes: Membranes, before: Message) {
         if self.depth == self.all.len() {
             self.make_one();
@@ -52,7 +52,8 @@ impl Frames {
         frame.caller = caller;
         frame.callee = callee;
         frame.membranes = membranes;
-        frame.before = before;
+        // Nothing is in the way, for whoever ends a call takes this.
+        frame.before.put(before);
     }
 
     #[cold]

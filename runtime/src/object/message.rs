@@ -16,6 +16,14 @@ struct Contents {
     capabilities: Vec<Option<Capability>>,
 }
 
+impl Contents {
+    /// Whether its room is worth keeping, and has nothing in it that has to end first.
+    #[inline]
+    fn is_short_and_plain(&self) -> bool {
+        self.capabilities.is_empty() && self.bytes.capacity() <= Spare::LONGEST
+    }
+}
+
 impl Message {
     /// A message of bytes alone.
     pub(crate) fn of(bytes: Vec<u8>) -> Message {
@@ -63,6 +71,21 @@ impl Message {
         contents.capabilities.push(Some(capability));
     }
 
+    /// Puts a message where most often is none.
+    #[inline]
+    pub(crate) fn put(&mut self, message: Message) {
+        if self.0.is_some() {
+            self.drop_contents();
+        }
+        // What was there is nothing by now, for which no code has to be made.
+        std::mem::forget(std::mem::replace(self, message));
+    }
+
+    #[cold]
+    fn drop_contents(&mut self) {
+        self.0 = None;
+    }
+
     /// Takes it all; what is left is empty.
     #[inline]
     pub(crate) fn take(&mut self) -> Message {
@@ -89,7 +112,11 @@ impl Message {
     clippy::vec_box,
     reason = "what a message has is a box, which comes from here and goes back"
 )]
-pub(crate) struct Spare(Vec<Box<Contents>>);
+pub(crate) struct Spare {
+    /// Most calls are in no other call, and need no more.
+    one: Option<Box<Contents>>,
+    more: Vec<Box<Contents>>,
+}
 
 impl Spare {
     /// The most that is kept.
@@ -100,21 +127,39 @@ impl Spare {
     /// Keeps the room of a message that nobody will read any more. Capabilities that were not taken end.
     #[inline]
     pub(crate) fn keep(&mut self, spent: Message) {
-        if let Some(contents) = spent.0 {
-            self.keep_contents(contents);
+        match spent.0 {
+            None => {}
+            Some(contents) if self.one.is_none() && contents.is_short_and_plain() => {
+                std::mem::forget(self.one.replace(contents));
+            }
+            Some(contents) => self.keep_more(contents),
         }
     }
 
-    fn keep_contents(&mut self, mut contents: Box<Contents>) {
+    #[cold]
+    fn keep_more(&mut self, mut contents: Box<Contents>) {
         contents.capabilities.clear();
-        if self.0.len() < Self::MOST && contents.bytes.capacity() <= Self::LONGEST {
-            contents.bytes.clear();
-            self.0.push(contents);
+        if !contents.is_short_and_plain() {
+            return;
+        }
+        if self.one.is_none() {
+            self.one = Some(contents);
+        } else if self.more.len() + 1 < Self::MOST {
+            self.more.push(contents);
         }
     }
 
+    #[inline]
     fn take(&mut self) -> Box<Contents> {
-        self.0.pop().unwrap_or_default()
+        match self.one.take() {
+            Some(contents) => contents,
+            None => self.take_more(),
+        }
+    }
+
+    #[cold]
+    fn take_more(&mut self) -> Box<Contents> {
+        self.more.pop().unwrap_or_default()
     }
 }
 
@@ -144,10 +189,14 @@ mod tests {
     fn little_is_kept_and_nothing_long() {
         let mut spare = Spare::default();
         spare.keep(Message::of(vec![0; Spare::LONGEST + 1]));
-        assert!(spare.0.is_empty());
+        assert!(spare.one.is_none() && spare.more.is_empty());
         for _ in 0..Spare::MOST + 2 {
             spare.keep(Message::of(vec![0; 8]));
         }
-        assert_eq!(spare.0.len(), Spare::MOST);
+        assert_eq!(1 + spare.more.len(), Spare::MOST);
+        for _ in 0..Spare::MOST {
+            assert_eq!(spare.take().bytes.capacity(), 8);
+        }
+        assert_eq!(spare.take().bytes.capacity(), 0);
     }
 }

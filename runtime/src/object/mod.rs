@@ -21,37 +21,42 @@ pub(crate) use calls::{Call, Calls, Full, MAX_FORGOTTEN, Reply};
 pub(crate) use frames::Frames;
 pub(crate) use message::{Message, Spare};
 
+/// Which object: the number of the vat that implements it, which of its instances does, and the number that this one
+/// knows it by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Address {
+    vat: u64,
+    pub(crate) instance: u8,
+    pub(crate) number: i32,
+}
+
+impl Address {
+    /// Whether it is in that vat.
+    #[inline]
+    pub(crate) fn is_in(&self, vat: &Mailbox) -> bool {
+        self.vat == vat.vat()
+    }
+}
+
 /// What an object is, for as long as somebody holds it.
 #[derive(Debug)]
 pub(crate) struct Implementer {
     /// Not a strong link: an object does not keep a vat's mailbox that could hold calls with that very object.
     vat: Weak<Mailbox>,
-    instance: u8,
-    number: i32,
+    address: Address,
 }
 
 impl Implementer {
     pub(crate) fn new(vat: &Arc<Mailbox>, instance: u8, number: i32) -> Arc<Implementer> {
-        Arc::new(Implementer {
-            vat: Arc::downgrade(vat),
+        let address = Address {
+            vat: vat.vat(),
             instance,
             number,
+        };
+        Arc::new(Implementer {
+            vat: Arc::downgrade(vat),
+            address,
         })
-    }
-
-    /// Which of its vat's instances implements it.
-    pub(crate) fn instance(&self) -> u8 {
-        self.instance
-    }
-
-    /// The number that the implementer knows it by.
-    pub(crate) fn number(&self) -> i32 {
-        self.number
-    }
-
-    /// Whether it is implemented in that vat.
-    pub(crate) fn is_in(&self, vat: &Arc<Mailbox>) -> bool {
-        std::ptr::eq(self.vat.as_ptr(), Arc::as_ptr(vat))
     }
 
     /// The vat that implements it, unless that is gone.
@@ -63,7 +68,7 @@ impl Implementer {
 impl Drop for Implementer {
     fn drop(&mut self) {
         if let Some(vat) = self.vat.upgrade() {
-            vat.calls().forgotten(self.instance, self.number);
+            vat.calls().forgotten(self.address.instance, self.address.number);
         }
     }
 }
@@ -71,6 +76,8 @@ impl Drop for Implementer {
 /// One holder's way to an object. It is cut when that holder's capability ends, and no other's.
 #[derive(Debug)]
 pub(crate) struct Line {
+    /// The implementer's, so that a call in the same vat need not look there.
+    address: Address,
     implementer: Arc<Implementer>,
     /// What goes along with a call, and what comes back, crosses these.
     membranes: Membranes,
@@ -84,6 +91,7 @@ impl Line {
 
     fn through(implementer: Arc<Implementer>, membranes: Membranes) -> Arc<Line> {
         Arc::new(Line {
+            address: implementer.address,
             implementer,
             membranes,
             cut: watch::Sender::new(false),
@@ -99,6 +107,12 @@ impl Line {
     pub(crate) fn behind(&self, membranes: &Membranes) -> Result<Arc<Line>, TooMany> {
         let membranes = self.membranes.and(membranes)?;
         Ok(Line::through(self.implementer.clone(), membranes))
+    }
+
+    /// Which object it leads to.
+    #[inline]
+    pub(crate) fn address(&self) -> Address {
+        self.address
     }
 
     pub(crate) fn membranes(&self) -> &Membranes {

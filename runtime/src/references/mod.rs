@@ -185,13 +185,13 @@ impl From<crate::vat::Refusal> for Failure {
 
 pub(crate) type Reply = Result<Outcome, Failure>;
 
-/// A host function's body. [`now`] and [`later`] make them.
+/// A host function's body. [`now`], [`later`] and those that are named below make them.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
     /// It answers at once: with a number, or with [`MORE`] and a reply that is left in the call.
     Now(fn(&mut Call<'_>) -> i32),
-    /// It takes one reference, and answers at once with what the vat's state says of it.
-    Peek(Registers),
+    /// It answers at once, and is compiled into what is registered. [`peek`] and [`inlined`] make them.
+    Inlined(Registers),
     /// It may suspend the guest.
     Later(for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>>),
 }
@@ -218,8 +218,28 @@ macro_rules! now {
 /// `fn(&VatState, Key<Entry>) -> Result<i32, ErrorCode>`, is compiled into what is registered.
 macro_rules! peek {
     ($passage:ty, $question:path) => {
-        $crate::references::Body::Peek(|linker, site, import, ty| {
+        $crate::references::Body::Inlined(|linker, site, import, ty| {
             $crate::references::define_peek::<$passage, _>(linker, site, import, ty, $question)
+        })
+    };
+}
+
+/// A [`Body`] like those of [`now`], compiled into what is registered, for the few whose price counts most: it saves
+/// the way through a pointer, and what is kept in memory for it. Takes the numbers of the import's references and
+/// numbers, for a [`Passage`].
+macro_rules! inlined {
+    ($passage:ty, $refs:literal, $ints:literal, $function:path) => {
+        $crate::references::Body::Inlined(|linker, site, import, ty| {
+            $crate::references::define_of_shape::<$passage, _, $refs, $ints, false>(
+                linker,
+                site,
+                import,
+                ty,
+                |call| {
+                    let reply = $function(call);
+                    call.reply(reply)
+                },
+            )
         })
     };
 }
@@ -231,8 +251,8 @@ macro_rules! later {
     };
 }
 
-pub(crate) use raw::define_peek;
-pub(crate) use {later, now, peek};
+pub(crate) use raw::{define_of_shape, define_peek};
+pub(crate) use {inlined, later, now, peek};
 
 /// One call of a host function, its references already resolved.
 pub(crate) struct Call<'a> {
@@ -264,13 +284,13 @@ impl<'a> Call<'a> {
     /// Leaves a reply, or returns it where it is no more than a number.
     #[inline(always)]
     pub(crate) fn reply(&mut self, reply: Reply) -> i32 {
-        match reply {
-            Ok(Outcome::Done(status)) => status,
-            more => {
-                self.more = Some(more);
-                MORE
-            }
+        if let Ok(Outcome::Done(status)) = reply {
+            // There is nothing to drop, which the compiler does not see: it would put the reply into memory and look.
+            std::mem::forget(reply);
+            return status;
         }
+        self.more = Some(reply);
+        MORE
     }
 
     /// The key of reference argument `index`.

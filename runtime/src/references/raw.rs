@@ -31,7 +31,7 @@ pub(super) fn define<P: Passage>(
     let ty = signature(linker.engine(), import);
     match body {
         Body::Now(body) => define_now::<P>(linker, site, import, ty, body)?,
-        Body::Peek(registers) => registers(linker, site, import, ty)?,
+        Body::Inlined(registers) => registers(linker, site, import, ty)?,
         Body::Later(body) => {
             assert!(
                 !import.consumes,
@@ -162,10 +162,10 @@ fn define_now<P: Passage>(
         ($($refs:literal: $($ints:literal)*,)*) => {
             match (import.refs_in(), import.ints_in()) {
                 (1, 0) if import.consumes => {
-                    define_of_shape::<P, 1, 0, true>(linker, site, import, ty, body)
+                    define_of_shape::<P, _, 1, 0, true>(linker, site, import, ty, body)
                 }
                 $($(($refs, $ints) => {
-                    define_of_shape::<P, $refs, $ints, false>(linker, site, import, ty, body)
+                    define_of_shape::<P, _, $refs, $ints, false>(linker, site, import, ty, body)
                 })*)*
                 _ => unreachable!("`{}` has more parameters than any import may have", import.name),
             }
@@ -175,13 +175,17 @@ fn define_now<P: Passage>(
 }
 
 /// Registers a host function that takes `REFS` references and `INTS` numbers.
-fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSUMES: bool>(
+pub(crate) fn define_of_shape<P, B, const REFS: usize, const INTS: usize, const CONSUMES: bool>(
     linker: &mut Linker<VatState>,
     site: Site,
     import: &'static Import,
     ty: FuncType,
-    body: fn(&mut Call<'_>) -> i32,
-) -> wasmtime::Result<()> {
+    body: B,
+) -> wasmtime::Result<()>
+where
+    P: Passage,
+    B: Fn(&mut Call<'_>) -> i32 + Copy + Send + Sync + 'static,
+{
     assert_eq!(
         (import.refs_in(), import.ints_in(), import.consumes),
         (REFS, INTS, CONSUMES)
@@ -197,10 +201,7 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
             let references = read::<REFS, INTS>(values, &mut call.ints);
             let status = match enter::<P, REFS, CONSUMES>(&mut call, references)? {
                 Ok(()) if !site.is_marked() => body(&mut call),
-                Ok(()) => {
-                    let span = call.span();
-                    span.in_scope(|| body(&mut call))
-                }
+                Ok(()) => in_span(&mut call, body),
                 Err(code) => call.reply(Err(code.into())),
             };
             if status != MORE && !makes {
@@ -209,6 +210,8 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
                     write_extra(values, &call.extra, extra_out);
                 }
                 values[extra_out].write(ValRaw::i32(status));
+                // No reply is left in it, which the compiler does not see: it would look for one to drop.
+                std::mem::forget(call);
             } else {
                 write(import, values, &leave::<P>(&mut call, status)?);
             }
@@ -216,6 +219,14 @@ fn define_of_shape<P: Passage, const REFS: usize, const INTS: usize, const CONSU
         })?;
     }
     Ok(())
+}
+
+/// A call by a linked program, whose events somebody may hear.
+#[cold]
+#[inline(never)]
+fn in_span(call: &mut Call<'_>, body: impl Fn(&mut Call<'_>) -> i32) -> i32 {
+    let span = call.span();
+    span.in_scope(|| body(call))
 }
 
 /// The wasm type of an import.
