@@ -119,7 +119,15 @@ impl Whole {
         remote: &Remote,
     ) -> bool {
         let ports = self.sets[slot(operation, protocol)].at(remote);
-        *ports.at(&remote.port()).at(local.ip()).at(&local.port())
+        // Most often what is granted of a host does not depend on the rest: nothing, everything, or any local end.
+        if let Some(answer) = ports.everywhere() {
+            return answer;
+        }
+        let locals = ports.at(&remote.port());
+        if let Some(answer) = locals.everywhere() {
+            return answer;
+        }
+        *locals.at(local.ip()).at(&local.port())
     }
 
     pub(crate) fn printed(&self) -> &Rules {

@@ -130,6 +130,13 @@ impl<V: Region> Addresses<V> {
         }
     }
 
+    /// Whether everything is in it or nothing, at every canonical address; `None` if it depends on the address.
+    #[inline]
+    pub(crate) fn everywhere(&self) -> Option<bool> {
+        let v4 = self.v4.everywhere()?;
+        (self.v6.everywhere()? == v4).then_some(v4)
+    }
+
     /// Every range that is not empty, with its value.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (IpRange, &V)> {
         let v4 = self
@@ -280,5 +287,24 @@ impl<V: Region> Compound for Hosts<V> {
 
     fn extent(&self, seen: &mut Seen) -> Extent {
         self.addresses.extent(seen).beside(self.names.extent(seen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_everywhere_is_in_both_families() {
+        let on = |ranges: &[IpRange]| Addresses::on(ranges, &true).everywhere();
+        let v4 = IpRange::V4([0, 0, 0, 0].into(), [255, 255, 255, 255].into());
+        let v6 = IpRange::V6(0.into(), u128::MAX.into());
+        assert_eq!(on(&[]), Some(false));
+        assert_eq!(on(&[v4, v6]), Some(true));
+        // Of one family alone it depends on the address, and so it does of a part.
+        assert_eq!(on(&[v4]), None);
+        assert_eq!(on(&[v6]), None);
+        let most = IpRange::V4([0, 0, 0, 1].into(), [255, 255, 255, 255].into());
+        assert_eq!(on(&[most, v6]), None);
     }
 }
