@@ -72,6 +72,8 @@ fn build_guest(workspace: &str, package: &str, target: &str) -> Result<()> {
     let mut build = toolchain.cargo("build", target);
     build.args(["--quiet", "--release", "--package", package, "--manifest-path"]);
     build.arg(root().join(workspace).join("Cargo.toml"));
+    // Examples are built for their size; what they are compared with here is built for speed, as these are.
+    build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
     // `models::guest_module` of the benchmark looks for it there.
     build.arg("--target-dir").arg(target_folder().join("guests"));
     run(&mut build)
