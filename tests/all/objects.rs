@@ -241,6 +241,24 @@ async fn capabilities_go_along_and_come_back() {
     assert_eq!(grant.lineage().len(), 1);
 }
 
+// The room of messages is used again. An answer of a capability alone once had the bytes of an earlier message.
+#[tokio::test]
+async fn what_has_no_bytes_has_none_of_earlier_messages() {
+    let body = "(loop $again
+           (i32.store (i32.const 0) (i32.const 0x04030201))
+           (if (call $it (i32.const 1) (i32.const 4)) (then (return (i32.const 1))))
+           (if (call $it (i32.const 1) (i32.const 4)) (then (return (i32.const 1))))
+           (if (call $message_attach (table.get $granted (i32.const 0))) (then (return (i32.const 2))))
+           (if (call $it (i32.const 7) (i32.const 0)) (then (return (i32.const 3))))
+           (if (call $message_read (i32.const 16) (i32.const 8)) (then (return (i32.const 4))))
+           (call $message_take (i32.const 0)) (local.set $s) (local.set $r)
+           (if (local.get $s) (then (return (i32.const 5))))
+           (local.set $n (i32.add (local.get $n) (i32.const 1)))
+           (br_if $again (i32.lt_u (local.get $n) (i32.const 5))))
+         (i32.load (i32.const 16))";
+    assert_eq!(run(&caller(body)).await, 0);
+}
+
 #[tokio::test]
 async fn what_a_callee_got_ends_with_what_it_came_from() {
     // The callee sends back the Net that it took; revoking the object does not touch it, closing the granted one not

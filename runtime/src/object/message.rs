@@ -149,12 +149,15 @@ impl Spare {
         }
     }
 
+    /// Room in which nothing is.
     #[inline]
     fn take(&mut self) -> Box<Contents> {
-        match self.one.take() {
-            Some(contents) => contents,
+        let mut room = match self.one.take() {
+            Some(room) => room,
             None => self.take_more(),
-        }
+        };
+        room.bytes.clear();
+        room
     }
 
     #[cold]
@@ -195,7 +198,9 @@ mod tests {
         }
         assert_eq!(1 + spare.more.len(), Spare::MOST);
         for _ in 0..Spare::MOST {
-            assert_eq!(spare.take().bytes.capacity(), 8);
+            let room = spare.take();
+            assert!(room.bytes.is_empty() && room.capabilities.is_empty());
+            assert_eq!(room.bytes.capacity(), 8);
         }
         assert_eq!(spare.take().bytes.capacity(), 0);
     }
