@@ -130,13 +130,6 @@ impl<V: Region> Addresses<V> {
         }
     }
 
-    /// Whether everything is in it or nothing, at every canonical address; `None` if it depends on the address.
-    #[inline]
-    pub(crate) fn everywhere(&self) -> Option<bool> {
-        let v4 = self.v4.everywhere()?;
-        (self.v6.everywhere()? == v4).then_some(v4)
-    }
-
     /// Every range that is not empty, with its value.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (IpRange, &V)> {
         let v4 = self

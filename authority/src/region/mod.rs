@@ -169,6 +169,15 @@ pub(crate) trait Compound: Eq + Debug {
     fn full() -> Self;
     fn is_empty(&self) -> bool;
     fn is_full(&self) -> bool;
+    /// Whether nothing is in it or everything, at every key that there can be; `None` if it depends on the key.
+    #[inline]
+    fn everywhere(&self) -> Option<bool> {
+        if self.is_empty() {
+            Some(false)
+        } else {
+            self.is_full().then_some(true)
+        }
+    }
     fn size(&self) -> usize;
     fn combine(&self, other: &Self, op: Op, budget: &mut Budget) -> Result<Self, TooComplex>
     where

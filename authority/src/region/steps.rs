@@ -101,16 +101,6 @@ impl<K: Key, V: Region> Steps<K, V> {
         &self.vals[self.keys.partition_point(|boundary| boundary <= key)]
     }
 
-    /// Whether everything is in it or nothing, at every key; `None` if it depends on the key.
-    #[inline]
-    pub(crate) fn everywhere(&self) -> Option<bool> {
-        match self.fill {
-            Fill::Empty => Some(false),
-            Fill::Full => Some(true),
-            Fill::Mixed => None,
-        }
-    }
-
     /// Every step that is not empty, with its interval, from the bottom up.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (Interval<K>, &V)> {
         self.vals.iter().enumerate().filter_map(|(i, value)| {

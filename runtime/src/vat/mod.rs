@@ -136,13 +136,7 @@ impl Vat {
         let result = self.call(name, &[]).await;
         self.end_children().await;
         let result = result?;
-        let report = self
-            .store
-            .data_mut()
-            .instance_mut(0)
-            .report
-            .take()
-            .map(String::from);
+        let report = self.take_report();
         Ok(match result {
             Ended::Returned(code) => Exit {
                 code: code.unwrap_or(0),
@@ -217,16 +211,16 @@ impl Vat {
                 Some(exit) => Ok(Ended::Exited(exit.0)),
                 None => Err(RunError::Trap {
                     message: format!("{error:#}"),
-                    report: self
-                        .store
-                        .data_mut()
-                        .instance_mut(0)
-                        .report
-                        .take()
-                        .map(String::from),
+                    report: self.take_report(),
                 }),
             },
         }
+    }
+
+    /// The message that the program left, once.
+    fn take_report(&mut self) -> Option<String> {
+        let report = self.store.data_mut().instance_mut(0).report.take();
+        report.map(String::from)
     }
 
     /// Closes all capabilities that the guest can't reach any more, and returns how many it still holds.
