@@ -10,8 +10,8 @@ use wasmtime::error::Context;
 use wasmtime::{Result, bail, ensure};
 
 use crate::measure::Case;
-use crate::models::{COMPONENT, EMPTY, INTEGER, OBJECT, ORDINARY, REFERENCE, WASI_P1};
-use crate::rows::{handles, object};
+use crate::models::{COMPONENT, EMPTY, INTEGER, NATIVE, OBJECT, ORDINARY, REFERENCE, WASI_P1};
+use crate::rows::{handles, object, tcp};
 
 /// Where the counts are kept, from the root of the project.
 const FILE: &str = "bench/results/counts.csv";
@@ -33,6 +33,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("derive and close", &[INTEGER, REFERENCE, ORDINARY]),
     ("call an object, 0 B", &[INTEGER, ORDINARY, OBJECT]),
     ("call an object, 64 B", &[INTEGER, ORDINARY, OBJECT]),
+    ("connect and close", &[NATIVE, INTEGER, REFERENCE]),
 ];
 
 fn cases(row: &str) -> Result<Vec<Case>> {
@@ -40,6 +41,7 @@ fn cases(row: &str) -> Result<Vec<Case>> {
         "use, 1 live" => handles::use_cases(1),
         "use, 1000 live" => handles::use_cases(1_000),
         "derive and close" => handles::derive_and_close_cases(),
+        "connect and close" => tcp::connect_cases(),
         "call an object, 0 B" => object::cases(0),
         "call an object, 64 B" => object::cases(64),
         _ => bail!("there is no row `{row}` to count"),

@@ -147,7 +147,8 @@ pub(super) async fn through(
         Ok(rights) if rights.by.is_some() => rights.clone(),
         _ => return None,
     };
-    Some(ask(call, net, &rights, &what, time).await)
+    // What that needs room for, most connections don't: in a box of its own it costs nobody else.
+    Some(Box::pin(ask(call, net, &rights, &what, time)).await)
 }
 
 async fn ask(call: &mut Call<'_>, net: Key<Entry>, rights: &Rights, what: &Use<'_>, time: Duration) -> Reply {

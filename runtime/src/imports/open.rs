@@ -130,15 +130,20 @@ pub(super) async fn finish(
         Err(NoBirth::Stale) => return Err(denied_now(call, parent, &door)),
         Err(barren) => return Err(Refusal::from(barren).into()),
     };
-    let mut connected = door.begin();
+    let begun = door.begin();
     if let Some(connection) = connection {
         connection.used();
     }
     let label = call.state().table.label(stream).cloned().unwrap_or_default();
     audit::used(stream.id(), &label, call.state().mailbox.vat(), &door.query());
-    if let (Ok(()), ConnectTime::AtMost(_)) = (&connected, time) {
-        connected = door.connected().await;
+    // Whoever connects to near places never waits, and others must have their turn all the same.
+    if matches!(begun, Ok(true)) && call.state_mut().end_turn() {
+        tokio::task::yield_now().await;
     }
+    let connected = match (begun, time) {
+        (Ok(_), ConnectTime::AtMost(_)) => door.connected().await,
+        (begun, _) => begun.map(|_| ()),
+    };
     if call.state().has_letters() {
         call.state_mut().read_letters();
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use refcap_abi::ErrorCode;
 use refcap_authority::{Authority, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical_socket};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::door::refusal;
 use crate::capability::rights::Rights;
@@ -74,7 +74,7 @@ fn open(protocol: Protocol, local: SocketAddr) -> io::Result<(Socket, SocketAddr
         Protocol::Tcp => Type::STREAM,
         Protocol::Udp => Type::DGRAM,
     };
-    let socket = Socket::new(Domain::for_address(local), kind, None)?;
+    let socket = new_socket(Domain::for_address(local), kind)?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -83,13 +83,34 @@ fn open(protocol: Protocol, local: SocketAddr) -> io::Result<(Socket, SocketAddr
     if cfg!(unix) && protocol == Protocol::Tcp {
         socket.set_reuse_address(true)?;
     }
-    socket.set_nonblocking(true)?;
     socket.bind(&local.into())?;
-    let bound = socket
-        .local_addr()?
-        .as_socket()
-        .ok_or_else(|| io::Error::other("the socket has no network address"))?;
+    let bound = local_address(&socket)?;
     Ok((socket, bound))
+}
+
+/// A socket that does not block, and that no other program inherits.
+pub(super) fn new_socket(domain: Domain, kind: Type) -> io::Result<Socket> {
+    // In one system call, where there is one that can.
+    #[cfg(target_os = "linux")]
+    let socket = Socket::new(domain, kind.nonblocking(), None)?;
+    #[cfg(not(target_os = "linux"))]
+    let socket = Socket::new(domain, kind, None).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    })?;
+    Ok(socket)
+}
+
+/// What a socket is bound to.
+pub(super) fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    address(socket.local_addr()?)
+}
+
+/// An address as the system says it.
+pub(super) fn address(address: SockAddr) -> io::Result<SocketAddr> {
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no network address"))
 }
 
 /// Takes authority away from a door. Returns whether that could be done; what is left is nothing otherwise.

@@ -12,17 +12,18 @@ use refcap_abi::guard::Act;
 use refcap_authority::{
     Authority, Family, IpRange, LocalRanges, Operation, Protocol, Query, Remote, Tuple, canonical_socket,
 };
-use tokio::net::TcpSocket;
+use socket2::{Domain, Socket, Type};
 
-use super::bind::{candidates, ports_at};
+use super::bind::{self, candidates, ports_at};
 use super::door::{Attempt, TcpDoor, refusal};
 use super::permit::Permit;
+use super::stream::Stream;
 use crate::capability::rights::Rights;
 use crate::guard::Asked;
 use crate::vat::Refusal;
 
 /// A socket that may connect, and the end that it is bound to; none where any is granted.
-type Prepared = (TcpSocket, Option<SocketAddr>);
+type Prepared = (Socket, Option<SocketAddr>);
 
 /// Checks a connection to an address, from `from` if that is given, and prepares its socket. No packet
 /// leaves.
@@ -39,8 +40,10 @@ pub(crate) fn to_address(
     let asked = Asked::between(Act::Connect, Protocol::Tcp, local, remote);
     rights.guards.check(&asked)?;
     let permit = permit.counted_by(&rights.guards);
-    let attempt: Attempt =
-        Box::pin(async move { socket.connect(remote).await.map_err(|error| refusal(&error)) });
+    let attempt: Attempt = Box::pin(async move {
+        let connected = Stream::connect(socket, remote).await;
+        connected.map_err(|error| refusal(&error))
+    });
     Ok(TcpDoor::connecting(judged, local, attempt, timeout, permit))
 }
 
@@ -71,7 +74,8 @@ pub(super) fn to_name(
                 }
                 let asked = Asked::between(Act::Connect, Protocol::Tcp, bound, remote);
                 rights.guards.check(&asked.called(&name))?;
-                socket.connect(remote).await.map_err(|error| refusal(&error))
+                let connected = Stream::connect(socket, remote).await;
+                connected.map_err(|error| refusal(&error))
             };
             match tokio::time::timeout(share, connecting).await {
                 Ok(Ok(stream)) => return Ok(stream),
@@ -153,12 +157,14 @@ pub(super) fn unspecified(like: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-fn new_socket(family: Family) -> Result<TcpSocket, Refusal> {
-    match family {
-        Family::V4 => TcpSocket::new_v4(),
-        Family::V6 => TcpSocket::new_v6(),
-    }
-    .map_err(|error| refusal(&error))
+/// A socket that does not block.
+fn new_socket(family: Family) -> Result<Socket, Refusal> {
+    let domain = match family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    };
+    let socket = bind::new_socket(domain, Type::STREAM);
+    socket.map_err(|error| refusal(&error))
 }
 
 /// The ports to try for a local end that the guest chose: its own, or for port 0 any that is granted.
@@ -174,7 +180,7 @@ fn bind_within(
     locals: &LocalRanges,
     family: Family,
     remote: SocketAddr,
-) -> Result<(TcpSocket, SocketAddr), Refusal> {
+) -> Result<(Socket, SocketAddr), Refusal> {
     // The address that the kernel would take is the best where it is granted.
     let own = source_towards(remote);
     let mut last = None;
@@ -203,14 +209,14 @@ fn bind_within(
 }
 
 /// Binds a new socket to the first of the ports that is free.
-fn bind_to(ip: IpAddr, ports: Vec<u16>, family: Family) -> Result<(TcpSocket, SocketAddr), Refusal> {
+fn bind_to(ip: IpAddr, ports: Vec<u16>, family: Family) -> Result<(Socket, SocketAddr), Refusal> {
     let mut last = ErrorCode::AddressInUse.into();
     for port in ports {
         let socket = new_socket(family)?;
         allow_reuse(&socket, port)?;
-        match socket.bind(SocketAddr::new(ip, port)) {
+        match socket.bind(&SocketAddr::new(ip, port).into()) {
             Ok(()) => {
-                let local = socket.local_addr().map_err(|error| refusal(&error))?;
+                let local = bind::local_address(&socket).map_err(|error| refusal(&error))?;
                 return Ok((socket, local));
             }
             Err(error) => {
@@ -226,10 +232,10 @@ fn bind_to(ip: IpAddr, ports: Vec<u16>, family: Family) -> Result<(TcpSocket, So
 
 /// A port that was used a moment ago is still kept by the kernel for late packets of the old connection.
 /// Where ports are granted by number, waiting a minute for it would make the grant useless.
-fn allow_reuse(socket: &TcpSocket, port: u16) -> Result<(), Refusal> {
+fn allow_reuse(socket: &Socket, port: u16) -> Result<(), Refusal> {
     // Elsewhere the option means that two sockets may have the same port at once.
     if cfg!(unix) && port != 0 {
-        socket.set_reuseaddr(true).map_err(|error| refusal(&error))?;
+        socket.set_reuse_address(true).map_err(|error| refusal(&error))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use refcap_abi::{ErrorCode, MAX_PIECES};
 use refcap_authority::{Authority, Family, Operation, Protocol, Query, Remote, Tuple};
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::copy;
 use super::latch::{Ending, Latch};
 use super::permit::Permit;
 use super::pieces::{cut, total};
 use super::source::{Interest, Readiness, Source, wait};
+use super::stream::Stream;
 use crate::budget::{Account, Direction};
 use crate::capability::lineage::Sever;
 use crate::vat::Refusal;
@@ -48,7 +48,7 @@ enum Link {
         permit: Option<Permit>,
     },
     Open {
-        stream: TcpStream,
+        stream: Stream,
         _permit: Option<Permit>,
     },
     Failed(Refusal),
@@ -56,7 +56,7 @@ enum Link {
 
 impl Link {
     /// The connection, which must be there.
-    fn open(&self) -> Result<&TcpStream, Refusal> {
+    fn open(&mut self) -> Result<&mut Stream, Refusal> {
         match self {
             Link::Open { stream, .. } => Ok(stream),
             Link::Connecting { .. } => Err(ErrorCode::WouldBlock.into()),
@@ -66,29 +66,7 @@ impl Link {
 }
 
 /// A connection in the making. Its sockets are bound and checked before its first packet.
-pub(super) type Attempt = Pin<Box<dyn Future<Output = Result<TcpStream, Refusal>> + Send>>;
-
-/// Reads what has arrived. A read that leaves room has taken all that there was, so the stream is not ready until the
-/// system tells of more, and the next read need not ask it to find nothing (epoll(7), on edge-triggered use).
-fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    if !cfg!(target_os = "linux") {
-        return stream.try_read(buffer);
-    }
-    let room = buffer.len();
-    let mut length = 0;
-    let result = stream.try_io(tokio::io::Interest::READABLE, || {
-        length = (&*SockRef::from(stream)).read(buffer)?;
-        match 0 < length && length < room {
-            // So it is said to tokio, who knows whether there was news since it looked.
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => Ok(()),
-        }
-    });
-    match result {
-        Err(error) if length == 0 => Err(error),
-        _ => Ok(length),
-    }
-}
+pub(super) type Attempt = Pin<Box<dyn Future<Output = Result<Stream, Refusal>> + Send>>;
 
 impl TcpDoor {
     /// A connection that is to be made: from `local` if it is bound already, to what is `judged`.
@@ -119,7 +97,7 @@ impl TcpDoor {
     }
 
     /// A connection that a peer made and a listener took.
-    pub(super) fn accepted(stream: TcpStream, local: SocketAddr, remote: SocketAddr, permit: Permit) -> Self {
+    pub(super) fn accepted(stream: Stream, local: SocketAddr, remote: SocketAddr, permit: Permit) -> Self {
         TcpDoor {
             operation: Operation::Accept,
             judged: Remote::from(remote),
@@ -166,18 +144,26 @@ impl TcpDoor {
         }
     }
 
-    /// Sends the first packet, if it was not sent yet.
-    pub(crate) fn begin(&self) -> Result<(), Refusal> {
-        self.advance(&mut Context::from_waker(Waker::noop()))
+    /// Sends the first packet, if it was not sent yet. Returns whether it is known already what becomes of it.
+    pub(crate) fn begin(&self) -> Result<bool, Refusal> {
+        self.advance(&mut Context::from_waker(Waker::noop()))?;
+        Ok(self.is_decided()?)
     }
 
     /// Waits until the connection is made.
     pub(crate) async fn connected(&self) -> Result<(), Refusal> {
-        wait(self, Interest::WRITE, None).await?;
+        if !self.is_decided()? {
+            // In a box, which only those need that wait.
+            Box::pin(wait(self, Interest::WRITE, None)).await?;
+        }
         self.latch.with(|link| match link {
             Link::Failed(refusal) => Err(refusal.clone()),
             _ => Ok(()),
         })?
+    }
+
+    fn is_decided(&self) -> Result<bool, ErrorCode> {
+        self.latch.with(|link| !matches!(link, Link::Connecting { .. }))
     }
 
     /// Takes a connection in the making as far as it can go. Under the latch: once `sever` has returned no
@@ -214,9 +200,9 @@ impl TcpDoor {
 
     /// The far end is known now, also where a name was judged. The near end is asked for when somebody wants to
     /// know it, which for most connections is never.
-    fn settle(&self, stream: &TcpStream) -> io::Result<()> {
+    fn settle(&self, stream: &Stream) -> io::Result<()> {
         if self.remote.get().is_none() {
-            let _ = self.remote.set(stream.peer_addr()?);
+            let _ = self.remote.set(stream.peer()?);
         }
         Ok(())
     }
@@ -227,7 +213,7 @@ impl TcpDoor {
             return Some(local);
         }
         let found = self.latch.with(|link| match link {
-            Link::Open { stream, .. } => stream.local_addr().ok(),
+            Link::Open { stream, .. } => stream.local().ok(),
             Link::Connecting { .. } | Link::Failed(_) => None,
         });
         let found = found.ok().flatten()?;
@@ -237,7 +223,7 @@ impl TcpDoor {
     /// Reads what has arrived, as far as the budget goes.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> Result<usize, Refusal> {
         self.move_bytes(Direction::In, buffer.len(), |stream, allowed| {
-            read(stream, &mut buffer[..allowed])
+            stream.try_read(&mut buffer[..allowed])
         })
     }
 
@@ -286,8 +272,10 @@ impl TcpDoor {
             copy::with_buffer(|buffer| {
                 let most = most.min(buffer.len());
                 self.move_through(from_link, Direction::In, most, |from, allowed| {
-                    let arrived =
-                        copy::peek(from, &mut buffer[..allowed]).map_err(|error| refusal(&error))?;
+                    let arrived = from
+                        .registered()
+                        .and_then(|tcp| copy::peek(tcp, &mut buffer[..allowed]))
+                        .map_err(|error| refusal(&error))?;
                     if arrived == 0 {
                         return Ok(0);
                     }
@@ -295,7 +283,9 @@ impl TcpDoor {
                         to.try_write(&buffer[..allowed]).map_err(|error| refusal(&error))
                     });
                     let taken = written.map_err(of_the_other)?;
-                    copy::consume(from, &mut buffer[..taken]).map_err(|error| refusal(&error))?;
+                    from.registered()
+                        .and_then(|tcp| copy::consume(tcp, &mut buffer[..taken]))
+                        .map_err(|error| refusal(&error))?;
                     Ok(taken)
                 })
             })
@@ -308,7 +298,7 @@ impl TcpDoor {
         &self,
         direction: Direction,
         wanted: usize,
-        operation: impl FnOnce(&TcpStream, usize) -> io::Result<usize>,
+        operation: impl FnOnce(&mut Stream, usize) -> io::Result<usize>,
     ) -> Result<usize, Refusal> {
         self.latch.with(|link| {
             self.move_through(link, direction, wanted, |stream, allowed| {
@@ -320,10 +310,10 @@ impl TcpDoor {
     /// The same for who has opened the latch.
     fn move_through(
         &self,
-        link: &Link,
+        link: &mut Link,
         direction: Direction,
         wanted: usize,
-        operation: impl FnOnce(&TcpStream, usize) -> Result<usize, Refusal>,
+        operation: impl FnOnce(&mut Stream, usize) -> Result<usize, Refusal>,
     ) -> Result<usize, Refusal> {
         let allowed = self.reserve(direction, wanted)?;
         let result = link.open().and_then(|stream| operation(stream, allowed));
@@ -348,11 +338,11 @@ impl TcpDoor {
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> Result<(), Refusal> {
-        self.open(|stream| SockRef::from(stream).shutdown(how))
+        self.open(|socket| socket.shutdown(how))
     }
 
     pub(crate) fn set_no_delay(&self, on: bool) -> Result<(), Refusal> {
-        self.open(|stream| match stream.set_nodelay(on) {
+        self.open(|socket| match socket.set_tcp_nodelay(on) {
             // One end of a pair, which delays nothing.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
             result => result,
@@ -360,9 +350,13 @@ impl TcpDoor {
     }
 
     /// Uses the connection, which must be there.
-    fn open<R>(&self, use_it: impl FnOnce(&TcpStream) -> io::Result<R>) -> Result<R, Refusal> {
-        self.latch
-            .with(|link| use_it(link.open()?).map_err(|error| refusal(&error)))?
+    fn open<R>(&self, use_it: impl FnOnce(&SockRef<'_>) -> io::Result<R>) -> Result<R, Refusal> {
+        self.latch.with(|link| {
+            let socket = link.open()?.socket();
+            socket
+                .and_then(|socket| use_it(&socket))
+                .map_err(|error| refusal(&error))
+        })?
     }
 
     pub(crate) fn local_address(&self) -> Result<SocketAddr, Refusal> {
@@ -386,15 +380,15 @@ impl TcpDoor {
 
     fn poll_direction(
         &self,
+        context: &mut Context<'_>,
         direction: Direction,
-        poll: impl FnOnce(&TcpStream) -> Poll<io::Result<()>>,
     ) -> Result<Readiness, ErrorCode> {
         let now = Readiness::Now(Interest {
             read: direction == Direction::In,
             write: direction == Direction::Out,
         });
         let ready = self.latch.with(|link| match link {
-            Link::Open { stream, .. } => match poll(stream) {
+            Link::Open { stream, .. } => match stream.poll_ready(context, direction) {
                 Poll::Ready(_) => now,
                 Poll::Pending => Readiness::Later(None),
             },
@@ -413,12 +407,10 @@ impl Source for TcpDoor {
         self.advance(context).map_err(|refusal| refusal.code())?;
         // `poll_*_ready` takes part in tokio's cooperation; a read polled with a waker that does nothing,
         // and then awaited, would spin once the task's budget is used up.
-        let read = interest
-            .read
-            .then(|| self.poll_direction(Direction::In, |stream| stream.poll_read_ready(context)));
+        let read = interest.read.then(|| self.poll_direction(context, Direction::In));
         let write = interest
             .write
-            .then(|| self.poll_direction(Direction::Out, |stream| stream.poll_write_ready(context)));
+            .then(|| self.poll_direction(context, Direction::Out));
         Ok(Readiness::of(read.transpose()?, write.transpose()?))
     }
 
@@ -482,7 +474,7 @@ pub(super) fn refusal(error: &io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::net::permit::Permit;
@@ -496,9 +488,10 @@ mod tests {
     async fn server_with(account: Option<Arc<Account>>) -> (TcpListener, TcpDoor) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let remote = listener.local_addr().unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        let attempt: Attempt =
-            Box::pin(async move { socket.connect(remote).await.map_err(|error| refusal(&error)) });
+        let attempt: Attempt = Box::pin(async move {
+            let tcp = TcpStream::connect(remote).await;
+            tcp.map(Stream::from).map_err(|error| refusal(&error))
+        });
         let door = TcpDoor::connecting(remote.into(), None, attempt, LONG, Permit::for_tests(account));
         (listener, door)
     }

@@ -78,7 +78,7 @@ impl Peer {
     /// The connection, which is the guest's from now on.
     pub(crate) fn welcome(self, permit: Permit) -> TcpDoor {
         TcpDoor::accepted(
-            self.stream,
+            self.stream.into(),
             self.local,
             self.remote,
             permit.counted_by(&self.guards),

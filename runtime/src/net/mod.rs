@@ -1,7 +1,7 @@
 //! Sockets, each behind its one door.
 //!
 //! Every use of a socket passes the object that was made when the socket was made: [`door`] for a
-//! connection, [`listener`], [`udp`], and [`name`] for what a name was resolved to. [`latch`] is what they
+//! connection, with [`stream`] behind it, [`listener`], [`udp`], and [`name`] for what a name was resolved to. [`latch`] is what they
 //! have in common: it can end at any moment. [`copy`] moves bytes between two connections, [`pieces`] cuts
 //! lists of buffers to a budget. [`connect`] and [`bind`] settle both ends before the first packet; [`source`]
 //! waits for one socket, [`poll_set`] for many. Nothing here knows wasm.
@@ -18,6 +18,7 @@ mod permit;
 mod pieces;
 mod poll_set;
 mod source;
+mod stream;
 mod udp;
 
 pub(crate) use door::TcpDoor;

@@ -1,10 +1,9 @@
 //! Two streams that are connected to each other, and to nothing else.
 
-use tokio::net::TcpStream;
-
 use super::connect::unspecified;
 use super::door::{TcpDoor, refusal};
 use super::permit::Permit;
+use super::stream::Stream;
 use crate::vat::Refusal;
 
 /// Makes both ends. They have no address, and none can be given to them: no network is involved. Where the system has no
@@ -12,13 +11,10 @@ use crate::vat::Refusal;
 pub(crate) fn pair(permits: [Permit; 2]) -> Result<[TcpDoor; 2], Refusal> {
     let streams = connected().map_err(|error| refusal(&error))?;
     let nowhere = unspecified(std::net::SocketAddr::from(([0; 4], 0)));
-    let [first, second] = streams.map(TcpStream::from_std);
+    let [first, second] = streams.map(Stream::apart);
     let [first_permit, second_permit] = permits;
-    let door = |stream: std::io::Result<TcpStream>, permit| {
-        let stream = stream.map_err(|error| refusal(&error))?;
-        Ok::<_, Refusal>(TcpDoor::accepted(stream, nowhere, nowhere, permit))
-    };
-    Ok([door(first, first_permit)?, door(second, second_permit)?])
+    let door = |stream, permit| TcpDoor::accepted(stream, nowhere, nowhere, permit);
+    Ok([door(first, first_permit), door(second, second_permit)])
 }
 
 /// Two local sockets without a name. Reading, writing and waiting is the same for them as for TCP, so one type does for both.

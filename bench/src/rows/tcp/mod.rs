@@ -16,7 +16,7 @@ use wasmtime::error::Context;
 use wasmtime::{Result, bail};
 
 use super::Scale;
-use crate::measure::Measured;
+use crate::measure::{Case, Measured};
 use crate::models::guest::{NUMBERS, REFERENCES};
 use crate::models::integer::{self, Work};
 use crate::models::{INTEGER, NATIVE, REFERENCE, WASI_P2, executor, std_net};
@@ -120,6 +120,24 @@ pub(crate) fn beside_a_server<T>(run: impl FnOnce(&Server) -> Result<T>) -> Resu
 /// All rows of one connection at a time.
 pub(crate) fn one_connection(scale: Scale) -> Result<Vec<Measured>> {
     beside_a_server(|server| with_server(server, scale))
+}
+
+/// Connecting and closing, for those who count instructions. Pins nothing.
+pub(crate) fn connect_cases() -> Result<Vec<Case>> {
+    let server = Rc::new(Server::start()?);
+    let executor = executor()?;
+    let mut clients = vec![(NATIVE, Client::Native(server.address))];
+    for (model, exports) in guests(&executor, server.address)? {
+        clients.push((model, Client::Guest(exports)));
+    }
+    let case = |(model, mut client): (&'static str, Client)| {
+        let (server, executor) = (server.clone(), executor.clone());
+        Case::timed("connect and close", "", model, move |count| {
+            let _alive = &server;
+            Ok(executor.block_on(client.run(&Job::Connect(count)))?.time)
+        })
+    };
+    Ok(clients.into_iter().map(case).collect())
 }
 
 /// The guests of the models that have one.
