@@ -7,7 +7,7 @@
 //! object), and how a reference becomes a key can change without any body changing: that is the trait
 //! [`Passage`].
 //!
-//! [`raw`] has the runtime's only `unsafe`.
+//! [`raw`] has the runtime's only `unsafe`; what may suspend the guest is registered in [`suspending`], without.
 
 mod cells;
 mod check;
@@ -19,9 +19,7 @@ mod ordinary;
 mod raw;
 #[cfg(test)]
 mod stress;
-
-use std::future::Future;
-use std::pin::Pin;
+mod suspending;
 
 use refcap_abi::{ErrorCode, Import};
 use wasmtime::{AsContextMut, Caller, Engine, ExternRef, GcHeapOutOfMemory, Linker, Rooted};
@@ -193,7 +191,7 @@ pub(crate) enum Body {
     /// It answers at once, and is compiled into what is registered. [`peek`] and [`inlined`] make them.
     Inlined(Registers),
     /// It may suspend the guest.
-    Later(for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Output = Reply> + Send + 'a>>),
+    Later(suspending::Later),
 }
 
 /// Registers one host function.

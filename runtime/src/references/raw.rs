@@ -12,10 +12,12 @@
 use std::mem::MaybeUninit;
 
 use refcap_abi::{ErrorCode, Import, Param};
-use tracing::Instrument;
-use wasmtime::{Caller, Engine, ExternRef, FuncType, Linker, Val, ValRaw, ValType};
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
-use super::{Body, Call, MAX_EXTRA, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave};
+use super::{
+    Body, Call, MAX_EXTRA, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave,
+    suspending,
+};
 use crate::capability::Key;
 use crate::capability::table::Entry;
 use crate::vat::VatState;
@@ -32,62 +34,7 @@ pub(super) fn define<P: Passage>(
     match body {
         Body::Now(body) => define_now::<P>(linker, site, import, ty, body)?,
         Body::Inlined(registers) => registers(linker, site, import, ty)?,
-        Body::Later(body) => {
-            assert!(
-                !import.consumes,
-                "no import that suspends takes a reference for good"
-            );
-            linker.func_new_async(site.module, import.name, ty, move |mut caller, values, out| {
-                Box::new(async move {
-                    let (mut references, mut ints) = ([0; MAX_REFS], [0; MAX_INTS]);
-                    let (mut refs, mut numbers) = (references.iter_mut(), ints.iter_mut());
-                    for value in values {
-                        match value {
-                            Val::ExternRef(Some(reference)) => {
-                                if let Some(place) = refs.next() {
-                                    *place = reference.to_raw(&mut caller)?;
-                                }
-                            }
-                            // Null is raw 0 already.
-                            Val::ExternRef(None) => {
-                                refs.next();
-                            }
-                            Val::I32(number) => {
-                                if let Some(place) = numbers.next() {
-                                    *place = *number;
-                                }
-                            }
-                            _ => {}
-                        }
-                    }
-                    let mut call = Call::new(import, site, caller);
-                    call.ints = ints;
-                    let entered = match import.refs_in() {
-                        0 => enter::<P, 0, false>(&mut call, [])?,
-                        1 => enter::<P, 1, false>(&mut call, [references[0]])?,
-                        _ => enter::<P, MAX_REFS, false>(&mut call, references)?,
-                    };
-                    let reply = match entered {
-                        Ok(()) if !site.is_marked() => body(&mut call).await,
-                        Ok(()) => {
-                            let span = call.span();
-                            body(&mut call).instrument(span).await
-                        }
-                        Err(code) => Err(code.into()),
-                    };
-                    let status = call.reply(reply);
-                    let results = leave::<P>(&mut call, status)?;
-                    let (refs, numbers) = out.split_at_mut(import.refs_out);
-                    for (place, raw) in refs.iter_mut().zip(results.refs) {
-                        *place = Val::ExternRef(ExternRef::from_raw(call.caller(), raw));
-                    }
-                    for (place, number) in numbers.iter_mut().zip(results.numbers(import)) {
-                        *place = Val::I32(number);
-                    }
-                    Ok(())
-                })
-            })?;
-        }
+        Body::Later(body) => suspending::define::<P>(linker, site, import, body)?,
     }
     Ok(())
 }
