@@ -255,3 +255,32 @@ async fn a_guest_must_wait_once_in_a_while() {
         .unwrap();
     assert_eq!(guest.call("stream_write", &[2, 0, 1]).await, Ok(1));
 }
+
+// A connection to this machine is there at once, so a guest that makes them never waits: it is the engine's clock that
+// lets others go on.
+#[tokio::test]
+async fn a_guest_that_connects_without_end_lets_others_go_on() {
+    const MOST: u32 = 2_000;
+    // Nobody accepts, and all have room in the queue.
+    let listener = tokio::net::TcpSocket::new_v4().unwrap();
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener.listen(2 * MOST).unwrap();
+    let server = listener.local_addr().unwrap();
+    let mut guest = Puppet::start(&net(RULES)).await;
+    let busy = async {
+        for _ in 0..MOST {
+            guest.connect(2, 1, server).await.unwrap();
+            guest.close(2).await.unwrap();
+        }
+    };
+    let ticks = async {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = busy => panic!("nobody else had a turn"),
+        () = ticks => {}
+    }
+}

@@ -136,13 +136,9 @@ pub(super) async fn finish(
     }
     let label = call.state().table.label(stream).cloned().unwrap_or_default();
     audit::used(stream.id(), &label, call.state().mailbox.vat(), &door.query());
-    // Whoever connects to near places never waits, and others must have their turn all the same.
-    if matches!(begun, Ok(true)) && call.state_mut().end_turn() {
-        tokio::task::yield_now().await;
-    }
     let connected = match (begun, time) {
-        (Ok(_), ConnectTime::AtMost(_)) => door.connected().await,
-        (begun, _) => begun.map(|_| ()),
+        (Ok(()), ConnectTime::AtMost(_)) => door.connected().await,
+        (begun, _) => begun,
     };
     if call.state().has_letters() {
         call.state_mut().read_letters();

@@ -144,15 +144,15 @@ impl TcpDoor {
         }
     }
 
-    /// Sends the first packet, if it was not sent yet. Returns whether it is known already what becomes of it.
-    pub(crate) fn begin(&self) -> Result<bool, Refusal> {
-        self.advance(&mut Context::from_waker(Waker::noop()))?;
-        Ok(self.is_decided()?)
+    /// Sends the first packet, if it was not sent yet.
+    pub(crate) fn begin(&self) -> Result<(), Refusal> {
+        self.advance(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// Waits until the connection is made.
+    /// Waits until the connection is made, unless it is.
     pub(crate) async fn connected(&self) -> Result<(), Refusal> {
-        if !self.is_decided()? {
+        let is_connecting = self.latch.with(|link| matches!(link, Link::Connecting { .. }))?;
+        if is_connecting {
             // In a box, which only those need that wait.
             Box::pin(wait(self, Interest::WRITE, None)).await?;
         }
@@ -160,10 +160,6 @@ impl TcpDoor {
             Link::Failed(refusal) => Err(refusal.clone()),
             _ => Ok(()),
         })?
-    }
-
-    fn is_decided(&self) -> Result<bool, ErrorCode> {
-        self.latch.with(|link| !matches!(link, Link::Connecting { .. }))
     }
 
     /// Takes a connection in the making as far as it can go. Under the latch: once `sever` has returned no
