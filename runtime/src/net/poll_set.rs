@@ -4,7 +4,7 @@
 //! ready at the last wait (a guest need not take all that there is), and those that wait for a rate. So
 //! ten thousand idle connections cost a busy one nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -33,10 +33,11 @@ struct Signal {
 
 #[derive(Debug, Default)]
 struct Signalled {
-    tokens: HashSet<u32>,
+    /// In an order that stays the same, so that beginning elsewhere is that and no chance.
+    tokens: BTreeSet<u32>,
     waiter: Option<Waker>,
     /// How many looks there were.
-    looks: usize,
+    looks: u64,
 }
 
 struct Member {
@@ -81,15 +82,17 @@ impl Signal {
     /// Who was signalled since the last time, beginning at another one each time: a guest with room for few events, or
     /// whose turn is over soon, would else never come to the others.
     fn take(&self, waiter: &Waker) -> Vec<u32> {
-        /// Far from any fraction of small numbers, so that it comes near every place (the golden ratio, of 64 bits).
-        const STEP: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
+        /// As a fraction of a turn, far from any fraction of small numbers, so that it comes near every place equally often
+        /// (the golden ratio, of 64 bits).
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut state = lock(&self.state);
         state.waiter = Some(waiter.clone());
         let mut tokens: Vec<_> = std::mem::take(&mut state.tokens).into_iter().collect();
         state.looks = state.looks.wrapping_add(1);
-        if let Some(start) = state.looks.wrapping_mul(STEP).checked_rem(tokens.len()) {
-            tokens.rotate_left(start);
-        }
+        // The fraction of a turn that was gone so far, in as many parts as there are tokens.
+        let gone = u128::from(state.looks.wrapping_mul(STEP));
+        let start = (gone * tokens.len() as u128) >> 64;
+        tokens.rotate_left(start as usize);
         tokens
     }
 }
@@ -224,5 +227,28 @@ impl fmt::Debug for Member {
             .field("source", &self.source)
             .field("interest", &self.interest)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // It was left to chance: of seven that are always ready, one in fifty times one was first less than three times of 70.
+    #[test]
+    fn each_of_those_that_are_signalled_is_first_as_often_as_the_others() {
+        for count in 1..100_usize {
+            let signal = Signal::default();
+            let mut first = vec![0; count];
+            for _ in 0..10 * count {
+                for token in 0..count {
+                    signal.raise(token as u32);
+                }
+                let taken = signal.take(Waker::noop());
+                assert_eq!(taken.len(), count);
+                first[taken[0] as usize] += 1;
+            }
+            assert!(first.iter().all(|times| (8..=12).contains(times)), "{first:?}");
+        }
     }
 }
