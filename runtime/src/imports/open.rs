@@ -130,16 +130,15 @@ pub(super) async fn finish(
         Err(NoBirth::Stale) => return Err(denied_now(call, parent, &door)),
         Err(barren) => return Err(Refusal::from(barren).into()),
     };
-    let begun = door.begin();
+    let mut connected = door.begin();
     if let Some(connection) = connection {
         connection.used();
     }
     let label = call.state().table.label(stream).cloned().unwrap_or_default();
     audit::used(stream.id(), &label, call.state().mailbox.vat(), &door.query());
-    let connected = match (begun, time) {
-        (Ok(()), ConnectTime::AtMost(_)) => door.connected().await,
-        (begun, _) => begun,
-    };
+    if let (Ok(()), ConnectTime::AtMost(_)) = (&connected, time) {
+        connected = door.connected().await;
+    }
     if call.state().has_letters() {
         call.state_mut().read_letters();
     }

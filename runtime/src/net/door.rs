@@ -151,14 +151,20 @@ impl TcpDoor {
 
     /// Waits until the connection is made, unless it is.
     pub(crate) async fn connected(&self) -> Result<(), Refusal> {
-        let is_connecting = self.latch.with(|link| matches!(link, Link::Connecting { .. }))?;
-        if is_connecting {
+        if !self.is_made()? {
             // In a box, which only those need that wait.
             Box::pin(wait(self, Interest::WRITE, None)).await?;
+            self.is_made()?;
         }
+        Ok(())
+    }
+
+    /// Whether the connection is made; why it can't be made is an error.
+    fn is_made(&self) -> Result<bool, Refusal> {
         self.latch.with(|link| match link {
+            Link::Connecting { .. } => Ok(false),
+            Link::Open { .. } => Ok(true),
             Link::Failed(refusal) => Err(refusal.clone()),
-            _ => Ok(()),
         })?
     }
 

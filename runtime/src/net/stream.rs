@@ -41,8 +41,38 @@ impl Stream {
     }
 
     /// Connects a socket that does not block. Its first packet has left when this was polled once.
+    ///
+    /// Linux says at once, when it is asked a second time, whether there is a connection. Between places of one machine
+    /// the handshake is over by then, so that nobody need wait for the event that tells of it.
+    #[cfg(target_os = "linux")]
     pub(super) async fn connect(socket: Socket, remote: SocketAddr) -> io::Result<Stream> {
-        connect(socket, remote).await
+        use std::future::poll_fn;
+
+        use rustix::io::Errno;
+
+        let mut connected = rustix::net::connect(&socket, &remote);
+        if connected == Err(Errno::INPROGRESS) {
+            connected = rustix::net::connect(&socket, &remote);
+        }
+        match connected {
+            Ok(()) | Err(Errno::ISCONN) => Ok(Stream::apart(socket.into())),
+            Err(Errno::INPROGRESS | Errno::ALREADY) => {
+                let tcp = TcpStream::from_std(socket.into())?;
+                poll_fn(|context| tcp.poll_write_ready(context)).await?;
+                match tcp.take_error()? {
+                    Some(error) => Err(error),
+                    None => Ok(tcp.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Connects a socket that does not block. Its first packet has left when this was polled once.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) async fn connect(socket: Socket, remote: SocketAddr) -> io::Result<Stream> {
+        let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+        socket.connect(remote).await.map(Stream::from)
     }
 
     /// The socket itself, for what needs no waiting.
@@ -154,42 +184,11 @@ fn read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Linux says at once, when it is asked a second time, whether there is a connection. Between places of one machine the
-/// handshake is over by then, so that nobody need wait for the event that tells of it.
-#[cfg(target_os = "linux")]
-async fn connect(socket: Socket, remote: SocketAddr) -> io::Result<Stream> {
-    use std::future::poll_fn;
-
-    use rustix::io::Errno;
-
-    let mut connected = rustix::net::connect(&socket, &remote);
-    if connected == Err(Errno::INPROGRESS) {
-        connected = rustix::net::connect(&socket, &remote);
-    }
-    match connected {
-        Ok(()) | Err(Errno::ISCONN) => Ok(Stream::apart(socket.into())),
-        Err(Errno::INPROGRESS | Errno::ALREADY) => {
-            let tcp = TcpStream::from_std(socket.into())?;
-            poll_fn(|context| tcp.poll_write_ready(context)).await?;
-            match tcp.take_error()? {
-                Some(error) => Err(error),
-                None => Ok(tcp.into()),
-            }
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-async fn connect(socket: Socket, remote: SocketAddr) -> io::Result<Stream> {
-    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    socket.connect(remote).await.map(Stream::from)
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::Waker;
+    use std::time::Duration;
 
     use socket2::{Domain, Type};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -198,7 +197,15 @@ mod tests {
     use super::*;
 
     fn socket() -> Socket {
-        Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap()
+        bind::new_socket(Domain::IPV4, Type::STREAM).unwrap()
+    }
+
+    /// A connection that was just made, and its other end.
+    #[cfg(unix)]
+    async fn fresh() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = Stream::connect(socket(), listener.local_addr().unwrap()).await;
+        (stream.unwrap(), listener.accept().await.unwrap().0)
     }
 
     /// What connecting comes to that is asked once.
@@ -278,7 +285,7 @@ mod tests {
         for _ in 0..before.len() {
             listener.accept().unwrap();
         }
-        let stream = tokio::time::timeout(std::time::Duration::from_secs(30), late);
+        let stream = tokio::time::timeout(Duration::from_secs(30), late);
         let mut stream = stream.await.expect("it comes").unwrap();
         assert_eq!(stream.registered().unwrap().peer_addr().unwrap(), remote);
     }
@@ -286,11 +293,7 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn a_fresh_connection_takes_what_fits_and_no_more() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut stream = Stream::connect(socket(), listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        let (mut peer, _) = listener.accept().await.unwrap();
+        let (mut stream, mut peer) = fresh().await;
         let much = vec![7; 64 << 20];
         let written = stream.try_write(&much).unwrap();
         assert!(0 < written && written < much.len(), "{written}");
@@ -319,25 +322,18 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn writing_first_to_what_is_gone_is_an_error_and_no_signal() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut stream = Stream::connect(socket(), listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        stream.registered().unwrap().set_nodelay(true).unwrap();
-        let (peer, _) = listener.accept().await.unwrap();
-        SockRef::from(&peer)
-            .set_linger(Some(std::time::Duration::ZERO))
-            .unwrap();
+        let (mut stream, peer) = fresh().await;
+        SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        // With a reset, which has arrived when this returns.
         drop(peer);
-        tokio::time::timeout(
-            std::time::Duration::from_secs(20),
-            stream.registered().unwrap().readable(),
-        )
-        .await
-        .expect("the end is told of")
-        .unwrap();
+        #[cfg(target_os = "linux")]
+        assert!(matches!(stream.0, Held::Apart(_)), "{stream:?}");
         let error = stream.try_write(b"hello?").unwrap_err();
         let gone = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         assert!(gone.contains(&error.kind()), "{error}");
+        tokio::time::timeout(Duration::from_secs(20), stream.registered().unwrap().readable())
+            .await
+            .expect("the end is told of")
+            .unwrap();
     }
 }

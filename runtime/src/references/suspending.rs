@@ -15,7 +15,7 @@ pub(crate) type Later = for<'a> fn(&'a mut Call<'_>) -> Pin<Box<dyn Future<Outpu
 
 type Reference = Option<Rooted<ExternRef>>;
 
-/// Registers one. There is a shape for each that the table of imports has; a test registers them all.
+/// Registers one. A linker registers all imports, so one of a shape that is missing here shows at the first start.
 pub(super) fn define<P: Passage>(
     linker: &mut Linker<VatState>,
     site: Site,

@@ -39,6 +39,9 @@ const PAGE: usize = 4096;
 /// A round trip is counted in steps of so many nanoseconds.
 const STEP: u64 = 250;
 const STEPS: usize = 1 << 14;
+/// How long the server has, after a turn of connecting, to take what waits in its queue: clients may be faster than it is, and
+/// a queue that is full drops what comes, which is tried again after a second.
+const TIME_TO_ACCEPT: Duration = Duration::from_millis(200);
 
 /// A client.
 enum Client {
@@ -46,10 +49,6 @@ enum Client {
     Guest(guest::Exports),
     StdNet(std_net::Client),
 }
-
-/// How long the server has, after a turn of connecting, to take what waits in its queue: clients may be faster than it is, and
-/// a queue that is full drops what comes, which is tried again after a second.
-const TIME_TO_ACCEPT: Duration = Duration::from_millis(200);
 
 /// What a client is told to do, and how long it took. Round trips are returned by themselves.
 enum Job {
@@ -130,10 +129,7 @@ pub(crate) fn one_connection(scale: Scale) -> Result<Vec<Measured>> {
 pub(crate) fn connect_cases() -> Result<Vec<Case>> {
     let server = Rc::new(Server::start()?);
     let executor = executor()?;
-    let mut clients = vec![(NATIVE, Client::Native(server.address))];
-    for (model, exports) in guests(&executor, server.address)? {
-        clients.push((model, Client::Guest(exports)));
-    }
+    let clients = clients(&executor, server.address)?;
     let case = |(model, mut client): (&'static str, Client)| {
         let (server, executor) = (server.clone(), executor.clone());
         Case::timed("connect and close", "", model, move |count| {
@@ -165,12 +161,21 @@ pub(crate) fn guests(
     ])
 }
 
-fn with_server(server: &Server, scale: Scale) -> Result<Vec<Measured>> {
-    let executor = executor()?;
-    let mut clients = vec![(NATIVE, Client::Native(server.address))];
-    for (model, exports) in guests(&executor, server.address)? {
+/// The clients that are always there.
+fn clients(
+    executor: &Rc<tokio::runtime::Runtime>,
+    server: SocketAddr,
+) -> Result<Vec<(&'static str, Client)>> {
+    let mut clients = vec![(NATIVE, Client::Native(server))];
+    for (model, exports) in guests(executor, server)? {
         clients.push((model, Client::Guest(exports)));
     }
+    Ok(clients)
+}
+
+fn with_server(server: &Server, scale: Scale) -> Result<Vec<Measured>> {
+    let executor = executor()?;
+    let mut clients = clients(&executor, server.address)?;
     if let Some(client) = std_net::Client::load(server.address)? {
         clients.push((WASI_P2, Client::StdNet(client)));
     }
