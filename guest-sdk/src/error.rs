@@ -1,5 +1,6 @@
 //! Why something failed, and how that fits into `std::io`.
 
+use std::borrow::Cow;
 use std::{fmt, io};
 
 use refcap_abi::ErrorCode;
@@ -17,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     code: ErrorCode,
     operation: &'static str,
-    message: String,
+    message: Cow<'static, str>,
 }
 
 impl Error {
@@ -31,18 +32,27 @@ impl Error {
     /// assert_eq!(error.to_string(), "lend: it is lent to somebody else");
     /// ```
     pub fn new(code: ErrorCode, operation: &'static str, message: impl Into<String>) -> Error {
-        let message = message.into();
         Error {
             code,
             operation,
-            message,
+            message: Cow::Owned(message.into()),
+        }
+    }
+
+    /// One whose sentence is always the same, and so need not be copied: programs that don't wait meet
+    /// [`WouldBlock`](ErrorCode::WouldBlock) all the time.
+    pub(crate) const fn fixed(code: ErrorCode, operation: &'static str, message: &'static str) -> Error {
+        Error {
+            code,
+            operation,
+            message: Cow::Borrowed(message),
         }
     }
 
     /// The error of the host call that has just failed.
     pub(crate) fn last(failure: Failure, operation: &'static str) -> Error {
         match failure {
-            Failure::Guest(code, message) => Error::new(code, operation, message),
+            Failure::Guest(code, message) => Error::fixed(code, operation, message),
             // The host keeps no sentence about that: the one that it has is about what failed before.
             Failure::Host(ErrorCode::WouldBlock) => Error::plain(failure, operation),
             Failure::Host(code) => {
@@ -58,8 +68,8 @@ impl Error {
     /// An error about which the host has no sentence: it was not asked.
     pub(crate) fn plain(failure: Failure, operation: &'static str) -> Error {
         match failure {
-            Failure::Guest(code, message) => Error::new(code, operation, message),
-            Failure::Host(code) => Error::new(code, operation, code.message()),
+            Failure::Guest(code, message) => Error::fixed(code, operation, message),
+            Failure::Host(code) => Error::fixed(code, operation, code.message()),
         }
     }
 

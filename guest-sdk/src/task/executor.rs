@@ -1,7 +1,7 @@
 //! Who runs next.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -10,19 +10,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use refcap_abi::ErrorCode;
+use slab::Slab;
 
 use super::reactor::Reactor;
 use crate::{Error, Result};
 
-/// The future of [`block_on`] itself.
-const MAIN: u64 = 0;
+/// Where a task is, and a number that no other task ever has: it tells whether it is still the one that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TaskId {
+    place: usize,
+    number: u64,
+}
+
+/// The future of [`block_on`] itself, which has no place.
+const MAIN: TaskId = TaskId {
+    place: usize::MAX,
+    number: 0,
+};
 
 /// What one call of [`block_on`] runs.
 pub(super) struct Executor {
-    tasks: RefCell<HashMap<u64, Task>>,
-    next: RefCell<u64>,
+    tasks: RefCell<Tasks>,
     queue: Arc<Queue>,
     pub(super) reactor: Reactor,
+}
+
+#[derive(Default)]
+struct Tasks {
+    slab: Slab<Task>,
+    /// How many there were.
+    count: u64,
+}
+
+impl Tasks {
+    fn get_mut(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.slab.get_mut(id.place).filter(|task| task.waker.id == id)
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<Task> {
+        self.get_mut(id)?;
+        self.slab.try_remove(id.place)
+    }
 }
 
 struct Task {
@@ -33,29 +61,29 @@ struct Task {
 
 /// Tasks to be polled, each once. A lock, since wakers may be sent; there is only one thread to take it.
 #[derive(Default)]
-struct Queue(Mutex<VecDeque<u64>>);
+struct Queue(Mutex<VecDeque<TaskId>>);
 
 impl Queue {
-    fn push(&self, id: u64) {
+    fn push(&self, id: TaskId) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back(id);
     }
 
-    fn take(&self) -> VecDeque<u64> {
+    fn take(&self) -> VecDeque<TaskId> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 struct TaskWaker {
-    id: u64,
+    id: TaskId,
     is_queued: AtomicBool,
     queue: Arc<Queue>,
 }
 
 impl TaskWaker {
-    fn new(id: u64, queue: &Arc<Queue>) -> Arc<TaskWaker> {
+    fn new(id: TaskId, queue: &Arc<Queue>) -> Arc<TaskWaker> {
         let waker = TaskWaker {
             id,
             is_queued: AtomicBool::new(true),
@@ -95,7 +123,7 @@ struct Guard(Rc<Executor>);
 impl Drop for Guard {
     fn drop(&mut self) {
         // Tasks hold sockets, which hold the executor: none may stay, also of those that a drop spawns.
-        while !self.0.tasks.take().is_empty() {}
+        while !std::mem::take(&mut self.0.tasks.borrow_mut().slab).is_empty() {}
         // Dropped outside of the borrow: what it holds may ask who runs.
         drop(RUNNING.take());
     }
@@ -114,7 +142,6 @@ impl Drop for Guard {
 pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
     let executor = Rc::new(Executor {
         tasks: RefCell::default(),
-        next: RefCell::new(MAIN + 1),
         queue: Arc::default(),
         reactor: Reactor::new()?,
     });
@@ -152,10 +179,10 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
 }
 
 impl Executor {
-    fn poll_task(&self, id: u64) {
+    fn poll_task(&self, id: TaskId) {
         let taken = {
             let mut tasks = self.tasks.borrow_mut();
-            tasks.get_mut(&id).and_then(|task| {
+            tasks.get_mut(id).and_then(|task| {
                 task.waker.is_queued.store(false, Ordering::Relaxed);
                 Some((task.future.take()?, Waker::from(task.waker.clone())))
             })
@@ -165,9 +192,9 @@ impl Executor {
         let is_done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let mut tasks = self.tasks.borrow_mut();
         let left_over = if is_done {
-            tasks.remove(&id);
+            tasks.remove(id);
             Some(future)
-        } else if let Some(task) = tasks.get_mut(&id) {
+        } else if let Some(task) = tasks.get_mut(id) {
             task.future = Some(future);
             None
         } else {
@@ -187,11 +214,6 @@ impl Executor {
 /// Outside of [`block_on`].
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
     let executor = running();
-    let id = {
-        let mut next = executor.next.borrow_mut();
-        *next += 1;
-        *next - 1
-    };
     let outcome = Rc::new(RefCell::new(Outcome {
         value: None,
         is_done: false,
@@ -202,11 +224,20 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandl
         let value = future.await;
         finish.with(value);
     };
-    let task = Task {
-        future: Some(Box::pin(future)),
-        waker: TaskWaker::new(id, &executor.queue),
+    let future = Box::pin(future);
+    let id = {
+        let mut tasks = executor.tasks.borrow_mut();
+        tasks.count += 1;
+        let id = TaskId {
+            place: tasks.slab.vacant_key(),
+            number: tasks.count,
+        };
+        tasks.slab.insert(Task {
+            future: Some(future),
+            waker: TaskWaker::new(id, &executor.queue),
+        });
+        id
     };
-    executor.tasks.borrow_mut().insert(id, task);
     JoinHandle {
         id,
         executor: Rc::downgrade(&executor),
@@ -217,7 +248,7 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> JoinHandl
 /// A task that was spawned: a future of what it returns.
 #[derive(Debug)]
 pub struct JoinHandle<T> {
-    id: u64,
+    id: TaskId,
     executor: Weak<Executor>,
     outcome: Rc<RefCell<Outcome<T>>>,
 }
@@ -265,7 +296,7 @@ impl<T> JoinHandle<T> {
     /// Ends the task. Waiting for it is an error then, unless it was done before.
     pub fn abort(&self) {
         if let Some(executor) = self.executor.upgrade() {
-            let task = executor.tasks.borrow_mut().remove(&self.id);
+            let task = executor.tasks.borrow_mut().remove(self.id);
             // Dropped outside of the borrow: what it holds may ask the executor.
             drop(task);
         }

@@ -1,10 +1,11 @@
 //! What tasks wait for: sockets, calls and times.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
+
+use slab::Slab;
 
 use crate::host;
 use crate::{Error, Event, Interest, Pollable, Poller, Result};
@@ -18,17 +19,15 @@ pub(super) struct Reactor {
     state: RefCell<State>,
 }
 
-#[derive(Default)]
 struct State {
-    waiting: HashMap<u32, Waiting>,
-    /// How many numbers there are, and which of them no socket has.
-    tokens: u32,
-    free_tokens: Vec<u32>,
+    /// By their numbers: that of the calls, and of each socket.
+    sources: Slab<Waiting>,
+    /// How many of them the poller looks at.
+    looked_at: usize,
     /// Whether a task answers calls.
     is_serving: bool,
-    /// By their times. Those that nobody waits for any more have no waker.
-    timers: BinaryHeap<Reverse<(u64, u64)>>,
-    timer_wakers: HashMap<u64, Waker>,
+    /// By their times.
+    timers: BTreeMap<Timer, Waker>,
     next_timer: u64,
     events: Vec<Event>,
 }
@@ -38,9 +37,20 @@ struct State {
 struct Waiting {
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// What the poller looks for. It goes on when a task was woken, for that task most often waits for the same again: to
+    /// take the socket out and put it back would cost two calls each time. What nobody waits for when it is told, is taken
+    /// out.
+    looked_for: Option<Interest>,
 }
 
 impl Waiting {
+    fn place(&mut self, to_read: bool) -> &mut Option<Waker> {
+        match to_read {
+            true => &mut self.reader,
+            false => &mut self.writer,
+        }
+    }
+
     fn interest(&self) -> Option<Interest> {
         match (&self.reader, &self.writer) {
             (Some(_), Some(_)) => Some(Interest::BOTH),
@@ -51,21 +61,36 @@ impl Waiting {
     }
 }
 
+/// When somebody is to be woken, and a number that tells those of one time apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Timer {
+    nanos: u64,
+    number: u64,
+}
+
 impl Reactor {
     pub(super) fn new() -> Result<Reactor> {
+        let mut sources = Slab::new();
+        let calls = sources.insert(Waiting::default());
+        debug_assert_eq!(calls, CALLS as usize);
+        let state = State {
+            sources,
+            looked_at: 0,
+            is_serving: false,
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            events: Vec::new(),
+        };
         Ok(Reactor {
             poller: Poller::new()?,
-            state: RefCell::default(),
+            state: RefCell::new(state),
         })
     }
 
     /// A number for a socket, which is its own until it is [forgotten](Reactor::forget).
     pub(super) fn token(&self) -> u32 {
-        let mut state = self.state.borrow_mut();
-        state.free_tokens.pop().unwrap_or_else(|| {
-            state.tokens += 1;
-            state.tokens
-        })
+        // A guest has no memory for four billion of them.
+        self.state.borrow_mut().sources.insert(Waiting::default()) as u32
     }
 
     /// Wakes a task when the socket may be read or written.
@@ -76,28 +101,23 @@ impl Reactor {
         to_read: bool,
         waker: &Waker,
     ) -> Result<()> {
-        let mut state = self.state.borrow_mut();
-        let waiting = state.waiting.entry(token).or_default();
-        let place = match to_read {
-            true => &mut waiting.reader,
-            false => &mut waiting.writer,
-        };
-        *place = Some(waker.clone());
-        match waiting.interest() {
-            Some(interest) => self.poller.add(socket, token, interest),
-            None => Ok(()),
-        }
+        let add = |interest| self.poller.add(socket, token, interest);
+        self.state.borrow_mut().wait(token, to_read, waker, add)
     }
 
     /// Nobody waits for that socket any more: it goes, and another one may have its number.
     pub(super) fn forget(&self, token: u32) {
         let mut state = self.state.borrow_mut();
-        self.stop_waiting(&mut state, token);
-        state.free_tokens.push(token);
+        self.stop_looking(&mut state, token);
+        let waiting = state.sources.remove(token as usize);
+        // Dropped outside of the borrow: what its wakers hold may ask the reactor.
+        drop(state);
+        drop(waiting);
     }
 
-    fn stop_waiting(&self, state: &mut State, token: u32) {
-        if state.waiting.remove(&token).is_some() {
+    /// Takes a socket or the calls out of the poller.
+    fn stop_looking(&self, state: &mut State, token: u32) {
+        if state.set_looked_for(token, None).is_some() {
             // It may be gone with the socket, or with the host's word that it has ended.
             let _ = self.poller.remove(token);
         }
@@ -110,46 +130,46 @@ impl Reactor {
 
     pub(super) fn end_serving(&self) {
         let mut state = self.state.borrow_mut();
-        self.stop_waiting(&mut state, CALLS);
+        self.stop_looking(&mut state, CALLS);
+        let waker = state.sources[CALLS as usize].reader.take();
         state.is_serving = false;
+        drop(state);
+        drop(waker);
     }
 
     /// Wakes the task that serves when there is a call.
     pub(super) fn wait_for_calls(&self, waker: &Waker) -> Result<()> {
-        let mut state = self.state.borrow_mut();
-        state.waiting.entry(CALLS).or_default().reader = Some(waker.clone());
-        self.poller.add_calls(CALLS)
+        let add = |_| self.poller.add_calls(CALLS);
+        self.state.borrow_mut().wait(CALLS, true, waker, add)
     }
 
-    /// Wakes a task at a time, and returns a number to change one's mind with.
-    pub(super) fn wake_at(&self, nanos: u64, waker: &Waker) -> u64 {
+    /// Wakes a task at a time.
+    pub(super) fn wake_at(&self, nanos: u64, waker: &Waker) -> Timer {
         let mut state = self.state.borrow_mut();
         state.next_timer += 1;
-        let timer = state.next_timer;
-        state.timers.push(Reverse((nanos, timer)));
-        state.timer_wakers.insert(timer, waker.clone());
+        let timer = Timer {
+            nanos,
+            number: state.next_timer,
+        };
+        state.timers.insert(timer, waker.clone());
         timer
     }
 
-    /// Wakes another task, or the same one by another way, at the time of a timer.
-    pub(super) fn rewake(&self, timer: u64, waker: &Waker) {
-        if let Some(current) = self.state.borrow_mut().timer_wakers.get_mut(&timer) {
-            current.clone_from(waker);
+    /// Wakes another task, or the same one by another way, at the time of a timer. Returns whether that is still to come.
+    pub(super) fn rewake(&self, timer: Timer, waker: &Waker) -> bool {
+        match self.state.borrow_mut().timers.get_mut(&timer) {
+            Some(current) => {
+                current.clone_from(waker);
+                true
+            }
+            None => false,
         }
     }
 
-    pub(super) fn forget_timer(&self, timer: u64) {
-        /// Not worth tidying up.
-        const FEW: usize = 64;
-        let mut state = self.state.borrow_mut();
-        let State {
-            timers, timer_wakers, ..
-        } = &mut *state;
-        timer_wakers.remove(&timer);
-        // Most time limits are never reached: without this, they would stay until they are.
-        if timers.len() > FEW + 2 * timer_wakers.len() {
-            timers.retain(|Reverse((_, timer))| timer_wakers.contains_key(timer));
-        }
+    pub(super) fn forget_timer(&self, timer: Timer) {
+        let waker = self.state.borrow_mut().timers.remove(&timer);
+        // Dropped outside of the borrow: what it holds may ask the reactor.
+        drop(waker);
     }
 
     /// Looks what there is, and sleeps until there is something if there is nothing else to do.
@@ -160,55 +180,97 @@ impl Reactor {
             false => Some(Duration::ZERO),
         };
         // Nobody to hear of, and a time that has come: no need to ask.
-        if timeout != Some(Duration::ZERO) || !self.state.borrow().waiting.is_empty() {
+        if timeout != Some(Duration::ZERO) || self.state.borrow().looked_at > 0 {
             self.poller.wait(&mut events, timeout)?;
         }
-        let wakers: Vec<_> = events.iter().flat_map(|event| self.woken(event)).collect();
-        events.clear();
+        let mut wakers = Vec::with_capacity(events.len());
+        for event in events.drain(..) {
+            self.take_woken(event, &mut wakers);
+        }
         self.state.borrow_mut().events = events;
-        let due = self.due()?;
-        wakers.into_iter().chain(due).for_each(Waker::wake);
+        self.take_due(&mut wakers)?;
+        wakers.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
-    /// Who waited for the socket of an event. Both directions are woken and the poller forgets the socket:
-    /// whoever still has to wait says so again, and what nobody waits for is not told over and over.
-    fn woken(&self, event: &Event) -> impl Iterator<Item = Waker> {
-        let waiting = self.state.borrow_mut().waiting.remove(&event.token);
-        if waiting.is_some() && !event.ended {
-            let _ = self.poller.remove(event.token);
+    /// Who waited for what an event tells.
+    fn take_woken(&self, event: Event, wakers: &mut Vec<Waker>) {
+        let mut state = self.state.borrow_mut();
+        let Some(waiting) = state.sources.get_mut(event.token as usize) else {
+            return;
+        };
+        let before = wakers.len();
+        if event.readable || event.ended {
+            wakers.extend(waiting.reader.take());
         }
-        let waiting = waiting.unwrap_or_default();
-        waiting.reader.into_iter().chain(waiting.writer)
+        if event.writable || event.ended {
+            wakers.extend(waiting.writer.take());
+        }
+        if event.ended {
+            // The host has taken it out itself.
+            state.set_looked_for(event.token, None);
+        } else if wakers.len() == before {
+            // It would be told over and over. Who waits for the other direction says so again.
+            wakers.extend(waiting.reader.take().into_iter().chain(waiting.writer.take()));
+            self.stop_looking(&mut state, event.token);
+        }
     }
 
     fn until_next_timer(&self) -> Result<Option<Duration>> {
-        let mut state = self.state.borrow_mut();
-        while let Some(Reverse((nanos, timer))) = state.timers.peek().copied() {
-            if state.timer_wakers.contains_key(&timer) {
-                return Ok(Some(Duration::from_nanos(nanos.saturating_sub(now()?))));
-            }
-            state.timers.pop();
-        }
-        Ok(None)
+        let state = self.state.borrow();
+        let Some((timer, _)) = state.timers.first_key_value() else {
+            return Ok(None);
+        };
+        Ok(Some(Duration::from_nanos(timer.nanos.saturating_sub(now()?))))
     }
 
     /// Whose time has come.
-    fn due(&self) -> Result<Vec<Waker>> {
+    fn take_due(&self, wakers: &mut Vec<Waker>) -> Result<()> {
         let mut state = self.state.borrow_mut();
-        let mut wakers = Vec::new();
         if state.timers.is_empty() {
-            return Ok(wakers);
+            return Ok(());
         }
         let now = now()?;
-        while let Some(Reverse((nanos, timer))) = state.timers.peek().copied() {
-            if nanos > now {
-                break;
-            }
-            state.timers.pop();
-            wakers.extend(state.timer_wakers.remove(&timer));
+        while let Some(first) = state.timers.first_entry()
+            && first.key().nanos <= now
+        {
+            wakers.push(first.remove());
         }
-        Ok(wakers)
+        Ok(())
+    }
+}
+
+impl State {
+    /// Lets a task wait, and the poller look for what is waited for: `add` tells it, if it does not know.
+    fn wait(
+        &mut self,
+        token: u32,
+        to_read: bool,
+        waker: &Waker,
+        add: impl FnOnce(Interest) -> Result<()>,
+    ) -> Result<()> {
+        let waiting = &mut self.sources[token as usize];
+        *waiting.place(to_read) = Some(waker.clone());
+        let wanted = waiting.interest();
+        if let Some(interest) = wanted
+            && waiting.looked_for != wanted
+        {
+            if let Err(error) = add(interest) {
+                *waiting.place(to_read) = None;
+                return Err(error);
+            }
+            self.set_looked_for(token, wanted);
+        }
+        Ok(())
+    }
+
+    /// Notes what the poller looks for, and returns what it was.
+    fn set_looked_for(&mut self, token: u32, interest: Option<Interest>) -> Option<Interest> {
+        let waiting = &mut self.sources[token as usize];
+        let before = std::mem::replace(&mut waiting.looked_for, interest);
+        self.looked_at += usize::from(interest.is_some());
+        self.looked_at -= usize::from(before.is_some());
+        before
     }
 }
 
@@ -221,7 +283,12 @@ pub(super) fn now() -> Result<u64> {
 
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
+    use crate::{TcpStream, testing};
 
     #[test]
     fn time_limits_that_were_not_reached_leave_nothing() {
@@ -232,8 +299,8 @@ mod tests {
             let timer = reactor.wake_at(hour, Waker::noop());
             reactor.forget_timer(timer);
         }
-        assert!(reactor.state.borrow().timers.len() < 100);
-        assert!(reactor.state.borrow().timer_wakers.contains_key(&kept));
+        assert_eq!(reactor.state.borrow().timers.len(), 1);
+        assert!(reactor.rewake(kept, Waker::noop()));
         assert!(reactor.until_next_timer().unwrap().is_some());
     }
 
@@ -242,7 +309,111 @@ mod tests {
         let reactor = Reactor::new().unwrap();
         let (first, second) = (reactor.token(), reactor.token());
         assert_ne!(first, second);
+        assert!(first != CALLS && second != CALLS);
         reactor.forget(first);
         assert_eq!(reactor.token(), first);
+    }
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Counter {
+        fn take(&self) -> usize {
+            self.0.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    fn woken() -> (Arc<Counter>, Waker) {
+        let counter = Arc::new(Counter::default());
+        (counter.clone(), Waker::from(counter))
+    }
+
+    fn looked_for(reactor: &Reactor, token: u32) -> Option<Interest> {
+        let state = reactor.state.borrow();
+        assert_eq!(
+            state.looked_at,
+            state
+                .sources
+                .iter()
+                .filter(|(_, waiting)| waiting.looked_for.is_some())
+                .count()
+        );
+        state.sources[token as usize].looked_for
+    }
+
+    #[test]
+    fn a_socket_stays_in_the_poller_until_something_is_told_that_nobody_waits_for() {
+        let reactor = Reactor::new().unwrap();
+        let (stream, peer) = TcpStream::pair().unwrap();
+        let token = reactor.token();
+        let (reads, reader) = woken();
+        for _ in 0..3 {
+            reactor.wait_for(&stream, token, true, &reader).unwrap();
+            peer.try_write(b"x").unwrap();
+            reactor.turn(true).unwrap();
+            assert_eq!(reads.take(), 1);
+            assert_eq!(looked_for(&reactor, token), Some(Interest::READ));
+            assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 1);
+        }
+        // Nobody waits for that, and nothing is told of it twice.
+        peer.try_write(b"x").unwrap();
+        reactor.turn(false).unwrap();
+        assert_eq!(looked_for(&reactor, token), None);
+        reactor.turn(false).unwrap();
+        assert_eq!(reads.take(), 0);
+        // What is there is told to who comes later.
+        reactor.wait_for(&stream, token, true, &reader).unwrap();
+        reactor.turn(true).unwrap();
+        assert_eq!(reads.take(), 1);
+        reactor.forget(token);
+        assert_eq!(reactor.state.borrow().looked_at, 0);
+    }
+
+    #[test]
+    fn who_reads_and_who_writes_are_woken_for_what_they_wait_for() {
+        let reactor = Reactor::new().unwrap();
+        let (stream, peer) = TcpStream::pair().unwrap();
+        let token = reactor.token();
+        let ((reads, reader), (writes, writer)) = (woken(), woken());
+        reactor.wait_for(&stream, token, true, &reader).unwrap();
+        reactor.wait_for(&stream, token, false, &writer).unwrap();
+        assert_eq!(looked_for(&reactor, token), Some(Interest::BOTH));
+        // There is room.
+        reactor.turn(true).unwrap();
+        assert_eq!((reads.take(), writes.take()), (0, 1));
+        // Told again, to nobody: the reader must say again that it waits.
+        reactor.turn(true).unwrap();
+        assert_eq!((reads.take(), writes.take()), (1, 0));
+        assert_eq!(looked_for(&reactor, token), None);
+        reactor.wait_for(&stream, token, true, &reader).unwrap();
+        assert_eq!(looked_for(&reactor, token), Some(Interest::READ));
+        peer.try_write(b"x").unwrap();
+        reactor.turn(true).unwrap();
+        assert_eq!((reads.take(), writes.take()), (1, 0));
+    }
+
+    #[test]
+    fn who_waits_for_what_ends_is_woken() {
+        let reactor = Reactor::new().unwrap();
+        let (net, revoker) = testing::net("listen,bind tcp 127.0.0.1:0").revocable().unwrap();
+        let listener = net.listen("127.0.0.1:0").unwrap();
+        let token = reactor.token();
+        let (ends, waker) = woken();
+        reactor.wait_for(&listener, token, true, &waker).unwrap();
+        revoker.revoke().unwrap();
+        reactor.turn(true).unwrap();
+        assert_eq!(ends.take(), 1);
+        assert_eq!(looked_for(&reactor, token), None);
+        let refused = reactor.wait_for(&listener, token, true, &waker).unwrap_err();
+        assert!(refused.is_revoked(), "{refused}");
+        // Who was refused does not wait.
+        assert!(reactor.state.borrow().sources[token as usize].reader.is_none());
     }
 }

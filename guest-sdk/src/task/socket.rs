@@ -17,9 +17,21 @@ use crate::{Error, Name, Net, Pollable, Result, TcpListener, TcpStream, ToAddres
 /// take from each other. It belongs to the [`block_on`](super::block_on) that it was made in: waiting for it in
 /// another one is the error [`BadArgument`](ErrorCode::BadArgument), and outside of any it panics.
 pub struct Async<T: Pollable> {
+    // Dropped before the socket, while that can still be taken out of the poller.
+    place: Place,
     socket: T,
+}
+
+/// A socket's place in the poller of its executor.
+struct Place {
     token: u32,
     executor: Rc<Executor>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.executor.reactor.forget(self.token);
+    }
 }
 
 impl<T: Pollable + std::fmt::Debug> std::fmt::Debug for Async<T> {
@@ -40,16 +52,24 @@ impl<T: Pollable> Async<T> {
     /// Outside of [`block_on`](super::block_on).
     pub fn new(socket: T) -> Result<Async<T>> {
         let executor = running();
-        Ok(Async {
+        let place = Place {
             token: executor.reactor.token(),
-            socket,
             executor,
-        })
+        };
+        Ok(Async { place, socket })
     }
 
     /// The socket itself.
+    ///
+    /// Once a task has waited for it, it may be in the poller of its [`block_on`](super::block_on): it then goes into no
+    /// [`Poller`](crate::Poller) and to no other program before it was [taken out](Async::into_inner).
     pub fn get_ref(&self) -> &T {
         &self.socket
+    }
+
+    /// The socket, for no task to wait for any more.
+    pub fn into_inner(self) -> T {
+        self.socket
     }
 
     /// Waits until there may be something to read, to receive or to accept.
@@ -69,13 +89,16 @@ impl<T: Pollable> Async<T> {
                 return Poll::Ready(Ok(()));
             }
             has_waited = true;
-            if !Rc::ptr_eq(&running(), &self.executor) {
+            if !Rc::ptr_eq(&running(), &self.place.executor) {
                 // Nobody would ever look whether it is ready.
                 let message = "the socket belongs to another `block_on`";
                 return Poll::Ready(Err(Error::new(ErrorCode::BadArgument, "wait", message)));
             }
-            let reactor = &self.executor.reactor;
-            match reactor.wait_for(&self.socket, self.token, to_read, context.waker()) {
+            let Place { token, executor } = &self.place;
+            match executor
+                .reactor
+                .wait_for(&self.socket, *token, to_read, context.waker())
+            {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             }
@@ -94,16 +117,10 @@ impl<T: Pollable> Async<T> {
     }
 }
 
-impl<T: Pollable> Drop for Async<T> {
-    fn drop(&mut self) {
-        self.executor.reactor.forget(self.token);
-    }
-}
-
 impl Async<TcpListener> {
     /// Waits for the next connection, and says who it is from.
     pub async fn accept(&self) -> Result<(Async<TcpStream>, SocketAddr)> {
-        let would_block = || Error::new(ErrorCode::WouldBlock, "accept", "nobody waits");
+        let would_block = || Error::fixed(ErrorCode::WouldBlock, "accept", "nobody waits");
         let attempt = |listener: &TcpListener| listener.try_accept()?.ok_or_else(would_block);
         let stream = self.until_done(true, attempt).await?;
         let peer = stream.peer_addr()?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use refcap_abi::ErrorCode;
 
 use super::executor::{Executor, running};
-use super::reactor::now;
+use super::reactor::{Timer, now};
 use crate::{Error, Result};
 
 /// Waits for a time: not less, and on a busy machine more.
@@ -22,6 +22,9 @@ use crate::{Error, Result};
 ///
 /// Outside of [`block_on`](super::block_on), when it is awaited.
 pub async fn sleep(time: Duration) -> Result<()> {
+    if time.is_zero() {
+        return Ok(());
+    }
     let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let until = now()?.saturating_add(nanos);
     Sleep { until, timer: None }.await
@@ -56,7 +59,7 @@ pub async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Resu
 
 struct Sleep {
     until: u64,
-    timer: Option<(Rc<Executor>, u64)>,
+    timer: Option<(Rc<Executor>, Timer)>,
 }
 
 impl Sleep {
@@ -71,12 +74,14 @@ impl Future for Sleep {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        if now()? >= self.until {
-            return Poll::Ready(Ok(()));
-        }
         let executor = running();
+        // The reactor looks at the clock once for all, and a time that has come it has forgotten.
         match &self.timer {
-            Some((own, timer)) if Rc::ptr_eq(own, &executor) => own.reactor.rewake(*timer, context.waker()),
+            Some((own, timer)) if Rc::ptr_eq(own, &executor) => {
+                if !own.reactor.rewake(*timer, context.waker()) {
+                    return Poll::Ready(Ok(()));
+                }
+            }
             _ => {
                 self.cancel();
                 let timer = executor.reactor.wake_at(self.until, context.waker());
