@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use refcap_abi::{ErrorCode, SHUTDOWN_BOTH, SHUTDOWN_READ, SHUTDOWN_WRITE};
 
-use super::memory::{Span, Spans};
+use super::memory::{Spans, bytes_at};
 use crate::audit;
 use crate::net::TcpDoor;
 use crate::references::{Call, Outcome, Reply};
@@ -30,9 +30,8 @@ fn door(call: &Call<'_>, index: usize) -> Result<Arc<TcpDoor>, ErrorCode> {
 /// - **Traps** never.
 pub(super) fn read(call: &mut Call<'_>) -> Reply {
     let door = door(call, 0)?;
-    let span = Span::new(call, call.int(0), call.int(1))?;
-    call.state_mut().take_turn()?;
-    let (buffer, _) = span.bytes_and_state(call);
+    let (buffer, state) = bytes_at(call, call.int(0), call.int(1))?;
+    state.take_turn()?;
     let count = door.try_read(limit(buffer))?;
     moved(call, 0, "read", count)
 }
@@ -46,9 +45,8 @@ pub(super) fn read(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn write(call: &mut Call<'_>) -> Reply {
     let door = door(call, 0)?;
-    let span = Span::new(call, call.int(0), call.int(1))?;
-    call.state_mut().take_turn()?;
-    let (bytes, _) = span.bytes_and_state(call);
+    let (bytes, state) = bytes_at(call, call.int(0), call.int(1))?;
+    state.take_turn()?;
     let count = door.try_write(limit(bytes))?;
     moved(call, 0, "write", count)
 }

@@ -120,7 +120,7 @@ impl Stream {
     /// Writes what the system takes.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.at_once(|tcp| tcp.write(bytes))
-            .unwrap_or_else(|| self.registered()?.try_write(bytes))
+            .unwrap_or_else(|| write(self.registered()?, bytes))
     }
 
     /// Writes what the system takes of several pieces.
@@ -164,16 +164,46 @@ impl Stream {
 
 /// Reads what has arrived. A read that leaves room has taken all that there was, so the stream is not ready until the
 /// system tells of more, and the next read need not ask it to find nothing (epoll(7), on edge-triggered use).
+///
+/// Not so when it was much: more is on its way then, and most often there by the time of the next read. To ask for nothing
+/// now and then costs less than to sleep.
 fn read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    if !cfg!(target_os = "linux") {
-        return tcp.try_read(buffer);
-    }
+    const MUCH: usize = 4 << 10;
     let room = buffer.len();
+    at_once_and_last(tcp, Interest::READABLE, room.min(MUCH), || {
+        (&*SockRef::from(tcp)).read(buffer)
+    })
+}
+
+/// Writes what the system takes. When that is not all of it there is no room for more, until the system tells of some, as for
+/// [`read`].
+#[cfg(target_os = "linux")]
+fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::net::{SendFlags, send};
+
+    at_once_and_last(tcp, Interest::WRITABLE, bytes.len(), || {
+        Ok(send(tcp, bytes, SendFlags::NOSIGNAL)?)
+    })
+}
+
+/// Writes what the system takes.
+#[cfg(not(target_os = "linux"))]
+fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    tcp.try_write(bytes)
+}
+
+/// Moves bytes, and says to tokio that no more can be moved now if that were fewer than `enough`. Tokio knows whether there was
+/// news since it looked.
+fn at_once_and_last(
+    tcp: &TcpStream,
+    interest: Interest,
+    enough: usize,
+    operation: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
     let mut length = 0;
-    let result = tcp.try_io(Interest::READABLE, || {
-        length = (&*SockRef::from(tcp)).read(buffer)?;
-        match 0 < length && length < room {
-            // So it is said to tokio, who knows whether there was news since it looked.
+    let result = tcp.try_io(interest, || {
+        length = operation()?;
+        match cfg!(target_os = "linux") && 0 < length && length < enough {
             true => Err(io::ErrorKind::WouldBlock.into()),
             false => Ok(()),
         }
@@ -254,6 +284,52 @@ mod tests {
         match at_once(nobody) {
             Poll::Ready(Err(error)) => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
             other => panic!("{other:?}"),
+        }
+    }
+
+    // To ask the system again costs a call that does nothing.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_write_that_was_cut_short_is_the_last_until_there_is_room() {
+        let (mut stream, mut peer) = fresh().await;
+        stream.registered().unwrap().writable().await.unwrap();
+        let bytes = vec![7; 16 << 20];
+        let written = stream.try_write(&bytes).unwrap();
+        assert!(written < bytes.len());
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(stream.poll_ready(context, Direction::Out).is_pending());
+        assert_eq!(
+            stream.try_write(&bytes).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let mut read = vec![0; written];
+        peer.read_exact(&mut read).await.unwrap();
+        stream.registered().unwrap().writable().await.unwrap();
+        assert!(stream.try_write(&bytes).unwrap() > 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_read_that_leaves_room_is_the_last_if_it_was_little() {
+        let (mut stream, mut peer) = fresh().await;
+        let mut buffer = vec![0; 64 << 10];
+        for (length, is_last) in [(100, true), (20_000, false)] {
+            peer.write_all(&vec![7; length]).await.unwrap();
+            let mut read = 0;
+            while read < length {
+                stream.registered().unwrap().readable().await.unwrap();
+                read += match stream.try_read(&mut buffer) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                    Err(error) => panic!("{error}"),
+                };
+            }
+            let context = &mut Context::from_waker(Waker::noop());
+            let is_ready = stream.poll_ready(context, Direction::In).is_ready();
+            assert_eq!(is_ready, !is_last, "after {length} bytes");
+            // Whether it asks or not, there is nothing.
+            let error = stream.try_read(&mut buffer).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }
     }
 
