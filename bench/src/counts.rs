@@ -43,6 +43,8 @@ fn cases(row: &str) -> Result<Vec<Case>> {
         // To be counted by hand, some hundred: more than wait in the server's queue would be dropped there, and so few differ
         // by a twentieth from run to run.
         "connect and close" => tcp::connect_cases(),
+        // By hand, under cachegrind: what it costs is fetching from memory.
+        "use, 1 made in 10" => handles::use_and_make_cases(100_000, 10),
         "call an object, 0 B" => object::cases(0),
         "call an object, 64 B" => object::cases(64),
         _ => bail!("there is no row `{row}` to count"),

@@ -111,25 +111,34 @@ pub(crate) fn use_many(scale: Scale) -> Result<Vec<Measured>> {
 
 /// Uses at random, with one handle closed and another made for so many uses.
 pub(crate) fn use_while_creating(scale: Scale) -> Result<Vec<Measured>> {
-    let executor = executor()?;
     let mut results = Vec::new();
     let sizes: &[u32] = match scale.quick {
         true => &[100, 1_000, 1_020, 10_000],
         false => &[100, 500, 900, 1_000, 1_020, 2_040, 4_090, 10_000, 16_380, 100_000],
     };
-    for (row, each) in [("use, 1 made in 10", 10), ("use, 1 made in 100", 100)] {
+    for each in [10, 100] {
         for &live in sizes {
-            let mut cases = Vec::new();
-            for (model, guest) in holders(&executor)? {
-                guest.call("fill", &[live], live)?;
-                cases.push(Case::new(row, format!("{live} live"), model, move |count| {
-                    guest.call("use_and_make", &[count, live, each], count)
-                }));
-            }
-            results.extend(compare(&mut cases, scale.effort)?);
+            results.extend(compare(&mut use_and_make_cases(live, each)?, scale.effort)?);
         }
     }
     Ok(results)
+}
+
+/// The same with so many live handles, and one made for so many uses.
+pub(crate) fn use_and_make_cases(live: u32, each: u32) -> Result<Vec<Case>> {
+    let executor = executor()?;
+    let mut cases = Vec::new();
+    for (model, guest) in holders(&executor)? {
+        guest.call("fill", &[live], live)?;
+        let row = match each {
+            10 => "use, 1 made in 10",
+            _ => "use, 1 made in 100",
+        };
+        cases.push(Case::new(row, format!("{live} live"), model, move |count| {
+            guest.call("use_and_make", &[count, live, each], count)
+        }));
+    }
+    Ok(cases)
 }
 
 /// Deriving by a binary rule.

@@ -364,8 +364,14 @@ impl Nodes {
 
     /// Takes a whole subtree out.
     pub(super) fn fell(&mut self, top: Place) -> Fallen {
+        match self.parent(top) {
+            Some(parent) => self.fell_below(parent, top),
+            None => self.fell_all(),
+        }
+    }
+
+    fn fell_below(&mut self, parent: Place, top: Place) -> Fallen {
         let mut fallen = Fallen::default();
-        let parent = self.parent(top);
         self.unlink(top);
         let mut targets = Vec::new();
         let mut owners: Vec<Link> = Vec::new();
@@ -378,14 +384,7 @@ impl Nodes {
             // The top has no siblings any more.
             open.extend(node.next.place());
             open.extend(node.first_child.place());
-            fallen.held += usize::from(node.is_held());
-            if let Some(owner) = self.owners.get_mut(node.owner) {
-                if owner.ended == 0 {
-                    owners.push(node.owner);
-                }
-                owner.ended += 1;
-                owner.fallen.extend(node.entry());
-            }
+            self.note_fallen(&node, &mut owners, &mut fallen);
             self.labels.release(node.label);
             self.rights.release(node.rights);
             if let Some(more) = node.more.place().and_then(|more| self.more.try_remove(more)) {
@@ -399,11 +398,45 @@ impl Nodes {
         for target in targets {
             self.release(target);
         }
-        if let Some(parent) = parent {
-            self.prune(parent);
-        }
+        self.prune(parent);
         self.give_back();
         fallen
+    }
+
+    /// What has no parent is what all others descend from. So they need not be looked for by their links, where each has to be
+    /// fetched before the next is known: they are read in the order in which they lie in memory. And as nothing is left,
+    /// nothing has to be put in order.
+    fn fell_all(&mut self) -> Fallen {
+        let mut fallen = Fallen::default();
+        let mut owners: Vec<Link> = Vec::new();
+        let nodes = std::mem::take(&mut self.nodes);
+        for (_, node) in &nodes {
+            self.note_fallen(node, &mut owners, &mut fallen);
+        }
+        for owner in owners {
+            self.collect_mail(owner, &mut fallen);
+        }
+        fallen
+            .sockets
+            .extend(self.more.drain().filter_map(|more| more.socket));
+        self.labels.0.clear();
+        self.rights.0.clear();
+        self.nodes = nodes;
+        self.nodes.clear();
+        self.give_back();
+        fallen
+    }
+
+    /// Notes what its vat has to hear of a node.
+    fn note_fallen(&mut self, node: &Node, owners: &mut Vec<Link>, fallen: &mut Fallen) {
+        fallen.held += usize::from(node.is_held());
+        if let Some(owner) = self.owners.get_mut(node.owner) {
+            if owner.ended == 0 {
+                owners.push(node.owner);
+            }
+            owner.ended += 1;
+            owner.fallen.extend(node.entry());
+        }
     }
 
     /// What a vat has to hear of a revocation.
