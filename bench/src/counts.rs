@@ -44,7 +44,7 @@ fn cases(row: &str) -> Result<Vec<Case>> {
         // by a twentieth from run to run.
         "connect and close" => tcp::connect_cases(),
         // By hand, under cachegrind: what it costs is fetching from memory.
-        "use, 1 made in 10" => handles::use_and_make_cases(100_000, 10),
+        "use, 1 made in 10" => handles::use_and_make_cases("use, 1 made in 10", 100_000, 10),
         "call an object, 0 B" => object::cases(0),
         "call an object, 64 B" => object::cases(64),
         _ => bail!("there is no row `{row}` to count"),

@@ -116,24 +116,20 @@ pub(crate) fn use_while_creating(scale: Scale) -> Result<Vec<Measured>> {
         true => &[100, 1_000, 1_020, 10_000],
         false => &[100, 500, 900, 1_000, 1_020, 2_040, 4_090, 10_000, 16_380, 100_000],
     };
-    for each in [10, 100] {
+    for (row, each) in [("use, 1 made in 10", 10), ("use, 1 made in 100", 100)] {
         for &live in sizes {
-            results.extend(compare(&mut use_and_make_cases(live, each)?, scale.effort)?);
+            results.extend(compare(&mut use_and_make_cases(row, live, each)?, scale.effort)?);
         }
     }
     Ok(results)
 }
 
 /// The same with so many live handles, and one made for so many uses.
-pub(crate) fn use_and_make_cases(live: u32, each: u32) -> Result<Vec<Case>> {
+pub(crate) fn use_and_make_cases(row: &'static str, live: u32, each: u32) -> Result<Vec<Case>> {
     let executor = executor()?;
     let mut cases = Vec::new();
     for (model, guest) in holders(&executor)? {
         guest.call("fill", &[live], live)?;
-        let row = match each {
-            10 => "use, 1 made in 10",
-            _ => "use, 1 made in 100",
-        };
         cases.push(Case::new(row, format!("{live} live"), model, move |count| {
             guest.call("use_and_make", &[count, live, each], count)
         }));

@@ -25,7 +25,7 @@ pub(crate) fn revoke(scale: Scale) -> Result<Vec<Measured>> {
     for &size in sizes {
         let mut values = Vec::new();
         for _ in 0..repetitions {
-            // One of a few would take as long as the processor takes to fetch the code.
+            // Of small ones many, one after the other, so that looking at the clock does not count.
             let subtrees: Vec<_> = (0..(1_000 / size).clamp(1, 100))
                 .map(|_| subtree(&executor, &program, size))
                 .collect::<Result<_>>()?;

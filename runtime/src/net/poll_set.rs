@@ -53,7 +53,7 @@ struct Signal {
 
 #[derive(Debug, Default)]
 struct Signalled {
-    /// Each member at most once; and some that were removed, fewer than there are members.
+    /// Each member at most once; and some that were removed, until they come up or [`PollSet::tidy`] finds too many.
     queue: VecDeque<Arc<Ticket>>,
     waiter: Option<Waker>,
     /// How many looks there were.
