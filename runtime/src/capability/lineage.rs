@@ -13,6 +13,7 @@ use std::time::Instant;
 use refcap_abi::Kind;
 use refcap_authority::{Authority, TooComplex};
 
+use super::entry::Entry;
 use super::handle::NotEnclosed;
 use super::id::{CapId, Key};
 use super::lease::Lease;
@@ -21,7 +22,6 @@ use super::membrane::Membranes;
 pub(crate) use super::nodes::Node;
 use super::nodes::{Fallen, Nodes, Place};
 use super::rights::Rights;
-use super::table::Entry;
 use crate::audit;
 use crate::budget::Usage;
 

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Capability;
+use super::entry::Entry;
 use super::id::Key;
 use super::lineage::Ended;
 use super::rights::Rights;
-use super::table::Entry;
 use crate::object::Calls;
 
 /// Something that happened to one of the vat's capabilities.

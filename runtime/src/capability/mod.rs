@@ -3,11 +3,11 @@
 //! A capability is an object (what), an authority (which operations on it) and a place in a lineage (what
 //! it was derived from). [`object`] says what, [`id`] gives names that are never reused, [`lineage`] says what is alive
 //! and [`nodes`] is what it is made of, [`lease`] ends what has had its time, [`membrane`] what has crossed one,
-//! [`rights`] is what a capability allows and on what terms,
-//! [`obtained`] is
-//! where a socket comes from that a program gave, [`table`] is one vat's own view, [`mailbox`] is how the lineage tells a running vat of changes, and
-//! [`handle`] is what the embedder holds. Nothing here knows wasm.
+//! [`rights`] is what a capability allows and on what terms, [`obtained`] is where a socket comes from that a program
+//! gave, [`table`] is one vat's own view and [`entry`] what it keeps of each capability, [`mailbox`] is how the lineage
+//! tells a running vat of changes, and [`handle`] is what the embedder holds. Nothing here knows wasm.
 
+pub(crate) mod entry;
 mod handle;
 mod id;
 mod lease;
@@ -23,7 +23,7 @@ pub(crate) mod table;
 pub(crate) use handle::NotEnclosed;
 pub use handle::{Capability, DeriveError, NarrowError};
 pub use id::CapId;
-pub(crate) use id::Key;
+pub(crate) use id::{Key, PackedKey};
 pub use lineage::CapabilityInfo;
 pub use membrane::Membrane;
 pub(crate) use obtained::Obtained;

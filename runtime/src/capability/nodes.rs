@@ -11,13 +11,13 @@ use std::sync::Arc;
 use refcap_abi::Kind;
 use slab::Slab;
 
+use super::entry::Entry;
 use super::id::{CapId, Key};
 use super::lease::Lease;
 use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
 use super::membrane::Seat;
 use super::rights::Rights;
-use super::table::Entry;
 
 /// Where a node is. Valid until the node is taken out, which those who have the lineage's lock see to.
 pub(super) type Place = usize;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use refcap_abi::{ErrorCode, Kind};
 
-use super::id::Key;
+use super::id::PackedKey;
 use super::lineage::{Node, Sever};
 use super::membrane::Cut;
 use super::rights::Rights;
@@ -30,7 +30,7 @@ pub(crate) enum Object {
     /// The power to end all that crosses it.
     Membrane(Arc<Cut>),
     /// The power to end another node of the same lineage.
-    Revoker(Key<Node>),
+    Revoker(PackedKey<Node>),
     /// What was one of these, until its lease ended or it was moved to another vat: the error that tells.
     Gone(Kind, ErrorCode),
 }

@@ -9,155 +9,16 @@ use std::time::Instant;
 use refcap_abi::{ErrorCode, Kind};
 
 use super::Capability;
+use super::entry::Entry;
 use super::id::{CapId, Key, Register};
 use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Tree};
 use super::mailbox::{Letter, Mailbox};
-use super::membrane::Cut;
 pub(crate) use super::object::Object;
 use super::object::Passing;
 use super::obtained::Obtained;
 use super::rights::Rights;
 use crate::audit;
-use crate::budget::Account;
-use crate::guard::Guard;
-use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
-use crate::object::Line;
-use crate::vat::{Child, Spawner};
-
-/// One capability that the vat holds.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    tree: Arc<Tree>,
-    node: Key<Node>,
-    narrowings: u32,
-    label: Arc<str>,
-    account: Option<Arc<Account>>,
-    /// Where a socket comes from that a program gave.
-    obtained: Option<Arc<Obtained>>,
-    object: Object,
-}
-
-impl Entry {
-    pub(crate) fn object(&self) -> &Object {
-        &self.object
-    }
-
-    pub(crate) fn label(&self) -> &Arc<str> {
-        &self.label
-    }
-
-    /// What a Net allows.
-    #[inline]
-    pub(crate) fn net(&self) -> Result<&Arc<Rights>, ErrorCode> {
-        match &self.object {
-            Object::Net(rights) => Ok(rights),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// What a Name stands for.
-    pub(crate) fn name(&self) -> Result<&Arc<NameDoor>, ErrorCode> {
-        match &self.object {
-            Object::Name(door) => Ok(door),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The socket of a TcpListener.
-    pub(crate) fn listener(&self) -> Result<&Arc<ListenerDoor>, ErrorCode> {
-        match &self.object {
-            Object::TcpListener(door) => Ok(door),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The socket of a TcpStream.
-    pub(crate) fn stream(&self) -> Result<&Arc<TcpDoor>, ErrorCode> {
-        match &self.object {
-            Object::TcpStream(door) => Ok(door),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The socket of a UdpSocket.
-    pub(crate) fn udp(&self) -> Result<&Arc<UdpDoor>, ErrorCode> {
-        match &self.object {
-            Object::UdpSocket(door) => Ok(door),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The budget that a socket or a name draws on.
-    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
-        self.account.as_ref()
-    }
-
-    /// A socket of any kind, as something to wait for.
-    pub(crate) fn source(&self) -> Result<Arc<dyn Source>, ErrorCode> {
-        match &self.object {
-            Object::TcpListener(door) => Ok(door.clone()),
-            Object::TcpStream(door) => Ok(door.clone()),
-            Object::UdpSocket(door) => Ok(door.clone()),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The set of a Poller.
-    pub(crate) fn poller(&self) -> Result<&Arc<PollSet>, ErrorCode> {
-        match &self.object {
-            Object::Poller(set) => Ok(set),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The module of a Guard.
-    pub(crate) fn guard(&self) -> Result<&Guard, ErrorCode> {
-        match &self.object {
-            Object::Guard(guard) => Ok(guard),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The way to the program that implements an Object.
-    pub(crate) fn line(&self) -> Result<&Arc<Line>, ErrorCode> {
-        match &self.object {
-            Object::Implemented(line) => Ok(line),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// What a Spawner may start.
-    pub(crate) fn spawner(&self) -> Result<&Arc<Spawner>, ErrorCode> {
-        match &self.object {
-            Object::Spawner(spawner) => Ok(spawner),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The program of a Child.
-    pub(crate) fn child(&self) -> Result<&Arc<Child>, ErrorCode> {
-        match &self.object {
-            Object::Child(child) => Ok(child),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// What a Membrane can cut.
-    pub(crate) fn membrane(&self) -> Result<&Arc<Cut>, ErrorCode> {
-        match &self.object {
-            Object::Membrane(cut) => Ok(cut),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-
-    /// The lineage and target of a Revoker.
-    pub(crate) fn revoker(&self) -> Result<(&Arc<Tree>, Key<Node>), ErrorCode> {
-        match &self.object {
-            Object::Revoker(target) => Ok((&self.tree, *target)),
-            _ => Err(ErrorCode::WrongKind),
-        }
-    }
-}
+use crate::vat::Child;
 
 /// What a new capability has of its own, beside its object.
 #[derive(Debug, Default)]
@@ -230,7 +91,7 @@ impl CapTable {
         CapTable {
             mailbox,
             bounds,
-            limit,
+            limit: limit.min(Register::<Entry>::MOST),
             entries: Register::default(),
         }
     }
@@ -276,7 +137,7 @@ impl CapTable {
         own: Own,
     ) -> Result<Key<Entry>, NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
-        let (tree, node, narrowings) = (above.tree.clone(), above.node, above.narrowings);
+        let (tree, node, narrowings) = (above.tree.clone(), above.node(parent.id()), above.narrowings);
         let rights = match (&object, &above.object) {
             // These check each peer or packet, by what their Net allows at that time.
             (Object::Name(_) | Object::TcpListener(_) | Object::UdpSocket(_), Object::Net(rights)) => {
@@ -309,7 +170,7 @@ impl CapTable {
         let label = above.label.clone();
         let parent = Parent {
             tree: above.tree.clone(),
-            node: above.node,
+            node: above.node(parent.id()),
             narrowings: Some(above.narrowings),
         };
         let beside = Beside {
@@ -376,9 +237,10 @@ impl CapTable {
                 }
                 let entry = self.entries.get_mut(key).ok_or(ErrorCode::Revoked);
                 let entry = entry.map_err(NotHandedOver::Code)?;
-                let node = std::mem::replace(&mut entry.node, Key::to_nothing());
+                let node = entry.node(key.id());
+                entry.uproot();
                 let object = std::mem::replace(&mut entry.object, Object::Gone(kind, ErrorCode::Closed));
-                let obtained = entry.obtained.take();
+                let obtained = entry.take_obtained();
                 tree.release_to_host(node);
                 let moved = Capability::new(tree, node, kind, label, Some(object));
                 Ok(moved.obtained_from(obtained))
@@ -396,9 +258,9 @@ impl CapTable {
                     ..Birth::new(kind, &label)
                 };
                 if let Some(Object::Revoker(target)) = &object {
-                    birth.target = Some(*target);
+                    birth.target = Some(target.key());
                 }
-                let (parent, narrowings) = (entry.node, Some(entry.narrowings));
+                let (parent, narrowings) = (entry.node(key.id()), Some(entry.narrowings));
                 let target = birth.target.map(Key::id);
                 let (id, holder) = (birth.id, Holder::Host);
                 let made = tree.derive(parent, narrowings, self.bounds, birth, holder);
@@ -449,8 +311,8 @@ impl CapTable {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
         let object = above.object.clone();
         let net = self.derive(parent, object, Own::default())?;
-        let target = self.entries.get(net).ok_or(NoBirth::Revoked)?.node;
-        match self.derive(parent, Object::Revoker(target), Own::default()) {
+        let target = self.entries.get(net).ok_or(NoBirth::Revoked)?.node(net.id());
+        match self.derive(parent, Object::Revoker(target.into()), Own::default()) {
             Ok(revoker) => Ok((net, revoker)),
             Err(error) => {
                 self.close(net);
@@ -480,19 +342,9 @@ impl CapTable {
         };
         let (above, narrowings) = (parent.node, parent.narrowings);
         // The entry is there before the node, so that nothing can happen to the node of which the vat does not hear.
-        let key = self.entries.insert(
-            id,
-            Entry {
-                tree: parent.tree,
-                // Its own is known when it has its place there.
-                node: above,
-                narrowings: 0,
-                label,
-                account,
-                obtained,
-                object,
-            },
-        );
+        let key = self
+            .entries
+            .insert(id, Entry::new(parent.tree, label, account, obtained, object));
         let entry = self.entries.get_mut(key).ok_or(NoBirth::Revoked)?;
         let birth = Birth {
             id,
@@ -504,10 +356,10 @@ impl CapTable {
             },
             lease,
             target: match &entry.object {
-                Object::Revoker(target) => Some(*target),
+                Object::Revoker(target) => Some(target.key()),
                 _ => None,
             },
-            socket: match &entry.obtained {
+            socket: match entry.obtained() {
                 Some(obtained) => obtained.sever(&entry.object),
                 None => entry.object.sever(),
             },
@@ -515,7 +367,7 @@ impl CapTable {
         let target = birth.target.map(Key::id);
         let holder = Holder::Vat(&self.mailbox, key);
         match entry.tree.derive(above, narrowings, self.bounds, birth, holder) {
-            Ok(node) => entry.node = node,
+            Ok(node) => entry.put(node),
             Err(barren) => {
                 self.entries.remove(key);
                 return Err(self.no_birth(barren));
@@ -545,7 +397,7 @@ impl CapTable {
         let Some(entry) = self.entries.remove(key) else {
             return false;
         };
-        entry.tree.close(entry.node);
+        entry.tree.close(entry.node(key.id()));
         if let Some(socket) = entry.object.sever() {
             socket.sever();
         }
@@ -715,7 +567,10 @@ mod tests {
             );
             assert_eq!(
                 Some(entry.narrowings),
-                entry.tree.rights(entry.node).map(|(_, narrowings)| narrowings),
+                entry
+                    .tree
+                    .rights(entry.node(key.id()))
+                    .map(|(_, narrowings)| narrowings),
                 "round {round}"
             );
         }

@@ -4,7 +4,7 @@ use refcap_abi::ErrorCode;
 
 use crate::audit;
 use crate::capability::Key;
-use crate::capability::table::Entry;
+use crate::capability::entry::Entry;
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::VatState;
 

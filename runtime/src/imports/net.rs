@@ -9,8 +9,9 @@ use refcap_authority::{DeriveError, Query, Request, Terms};
 use super::memory::{Span, copy_in};
 use super::open::make_room;
 use crate::capability::Key;
+use crate::capability::entry::Entry;
 use crate::capability::rights::{Rights, TermsRefused, label_under, lease_end};
-use crate::capability::table::{Entry, NoBirth, Object, Own};
+use crate::capability::table::{NoBirth, Object, Own};
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::{Refusal, VatState};
 

@@ -9,30 +9,37 @@ use std::sync::Arc;
 
 use refcap_abi::ErrorCode;
 
-use crate::capability::Key;
+use crate::capability::entry::Entry;
 use crate::capability::mailbox::{Mailbox, NO_EPOCH};
-use crate::capability::table::Entry;
+use crate::capability::{Key, PackedKey};
 
-/// The tag of a cell that was never filled. No raw value is odd, so no look-up makes it.
-const EMPTY: u64 = u64::MAX;
 /// Objects in the heap of references lie this many bits apart: two live ones never share a cell.
 const OBJECT_BITS: u32 = 5;
+/// Epochs are counted in steps of so much, so that an epoch and what is left of a raw value make one number.
+const STEP: u32 = 1 << OBJECT_BITS;
+/// The epoch of cells that were never filled. There is none of that number.
+const NEVER: u32 = STEP.wrapping_neg();
 /// The fewest cells there are, once there are any. Most vats have a handful of references.
 const FEWEST: usize = 4;
 
-/// One raw value and its key. The tag is the epoch and the whole raw value, so one comparison turns away
-/// what is stale, null, misaligned or another object's.
+/// One raw value and its key. The tag is the sum of the epoch and the raw value. The upper bits of the raw value are the
+/// cell's place; so in one place two tags are the same only if the epochs are and the whole raw values are, and one
+/// comparison turns away what is stale, null, misaligned or another object's.
 #[derive(Debug, Clone, Copy)]
 struct Cell {
-    tag: u64,
-    key: Key<Entry>,
+    tag: u32,
+    key: PackedKey<Entry>,
 }
+
+// Four to a line of the processor's cache.
+const _: () = assert!(size_of::<Cell>() == 16);
 
 /// A store's cells. They are a cache, and wrong about nothing: what is not in them is looked up in the
 /// ordinary way.
 #[derive(Debug)]
 pub(crate) struct Cells {
     mailbox: Arc<Mailbox>,
+    /// In steps of [`STEP`].
     last_epoch: u32,
     cells: Vec<Cell>,
     /// The capacity at which the heap of references was refused more, in bytes.
@@ -70,7 +77,7 @@ impl Cells {
     #[inline(always)]
     fn find_in(&self, epoch: u32, raw: u32) -> Option<Key<Entry>> {
         match self.cells.get(place(raw)) {
-            Some(cell) if cell.tag == tag(epoch, raw) => Some(cell.key),
+            Some(cell) if cell.tag == tag(epoch, raw) => Some(cell.key.key()),
             _ => None,
         }
     }
@@ -81,11 +88,15 @@ impl Cells {
         if epoch == NO_EPOCH || raw == 0 {
             return;
         }
+        let key = PackedKey::from(key);
         let place = place(raw);
         if place >= self.cells.len() {
-            let empty = Cell { tag: EMPTY, key };
             let length = (place + 1).next_power_of_two().max(FEWEST);
-            self.cells.resize(length, empty);
+            let more = self.cells.len()..length;
+            self.cells.extend(more.map(|place| Cell {
+                tag: empty(place),
+                key,
+            }));
         }
         self.cells[place] = Cell {
             tag: tag(epoch, raw),
@@ -95,8 +106,9 @@ impl Cells {
 
     /// Forgets a raw value.
     pub(super) fn forget(&mut self, raw: u32) {
-        if let Some(cell) = self.cells.get_mut(place(raw)) {
-            cell.tag = EMPTY;
+        let place = place(raw);
+        if let Some(cell) = self.cells.get_mut(place) {
+            cell.tag = empty(place);
         }
     }
 
@@ -113,11 +125,11 @@ impl Cells {
     /// Begins an epoch. Its sentinel must exist already, or a collection that makes room for it would be
     /// missed.
     pub(super) fn begin_epoch(&mut self) {
-        self.last_epoch = self.last_epoch.wrapping_add(1);
-        if self.last_epoch == NO_EPOCH {
-            // After four billion collections the numbers begin again: nothing may be left of the first ones.
+        self.last_epoch += STEP;
+        if self.last_epoch == NEVER {
+            // After 134 million collections the numbers begin again: nothing may be left of the first ones.
             self.cells.clear();
-            self.last_epoch = NO_EPOCH + 1;
+            self.last_epoch = NO_EPOCH + STEP;
         }
         self.mailbox.begin_epoch(self.last_epoch);
     }
@@ -125,13 +137,13 @@ impl Cells {
     /// How many epochs there were.
     #[cfg(test)]
     pub(super) fn epochs(&self) -> u32 {
-        self.last_epoch
+        self.last_epoch / STEP
     }
 
-    /// As if there had been four billion collections.
+    /// As if there had been 134 million collections.
     #[cfg(test)]
     pub(super) fn wear_out(&mut self) {
-        self.last_epoch = u32::MAX;
+        self.last_epoch = NEVER - STEP;
     }
 
     /// Compares what a cell says with what the ordinary way says. `Err` when the cell is wrong.
@@ -152,8 +164,13 @@ impl Cells {
     }
 }
 
-fn tag(epoch: u32, raw: u32) -> u64 {
-    u64::from(epoch) << 32 | u64::from(raw)
+fn tag(epoch: u32, raw: u32) -> u32 {
+    epoch.wrapping_add(raw)
+}
+
+/// The tag of a cell that knows nothing.
+fn empty(place: usize) -> u32 {
+    tag(NEVER, (place << OBJECT_BITS) as u32)
 }
 
 fn place(raw: u32) -> usize {

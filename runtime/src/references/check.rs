@@ -6,7 +6,7 @@ use wasmtime::{AsContext, AsContextMut, Engine, ExternRef, RootScope, Rooted, St
 use super::ordinary::Ordinary;
 use super::{MintError, Passage};
 use crate::capability::Key;
-use crate::capability::table::Entry;
+use crate::capability::entry::Entry;
 use crate::limits::Limits;
 use crate::vat::VatState;
 

@@ -6,7 +6,7 @@ use wasmtime::{ExternRef, Rooted};
 use super::fast::{Fast, resolve_slowly};
 use super::{Heap, MintError, Passage};
 use crate::capability::Key;
-use crate::capability::table::Entry;
+use crate::capability::entry::Entry;
 
 /// The fast way, which the ordinary way checks: what it costs is both.
 #[derive(Debug)]

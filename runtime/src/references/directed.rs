@@ -10,8 +10,9 @@ use super::compared::Compared;
 use super::fast::Fast;
 use super::{Call, Heap, MintError, Outcome, Passage, References, Reply, Site, check, now, raw};
 use crate::capability::Key;
+use crate::capability::entry::Entry;
 use crate::capability::mailbox::Mailbox;
-use crate::capability::table::{Entry, Object};
+use crate::capability::table::Object;
 use crate::limits::Limits;
 use crate::runtime::Runtime;
 use crate::vat::VatState;
@@ -175,6 +176,34 @@ fn class_23_epochs_that_begin_again_find_no_cells_of_the_first_ones() {
     cells.begin_epoch();
     assert_eq!(cells.epochs(), 1);
     assert_eq!(cells.find(16), None);
+}
+
+// A tag is a sum of an epoch and a raw value: what was never filled, or was forgotten, must differ from every one.
+#[test]
+fn an_empty_cell_answers_for_no_raw_value_in_any_epoch() {
+    let mut store = store();
+    let key = capability(&mut store);
+    let mut cells = Cells::new(Mailbox::new());
+    let none_is_found = |cells: &Cells, but: u32| {
+        let found: Vec<u32> = (0..1024).filter(|&raw| cells.find(raw).is_some()).collect();
+        assert!(found.is_empty() || found == [but], "{found:?}");
+        found.len()
+    };
+    for epochs in [1, 2, 3] {
+        cells.begin_epoch();
+        assert_eq!(cells.epochs(), epochs);
+        cells.fill(528, key);
+        assert_eq!(none_is_found(&cells, 528), 1);
+        cells.forget(528);
+        assert_eq!(none_is_found(&cells, 528), 0);
+        cells.fill(528, key);
+        cells.mailbox().end_epoch();
+        assert_eq!(none_is_found(&cells, 528), 0);
+    }
+    cells.wear_out();
+    cells.begin_epoch();
+    cells.fill(528, key);
+    assert_eq!(none_is_found(&cells, 528), 1);
 }
 
 static MAKE: Import = Import {

@@ -28,8 +28,8 @@ use wasmtime::{AsContextMut, ExternRef, RootScope, Rooted};
 use super::ordinary::Ordinary;
 use super::{Heap, MintError, Passage};
 use crate::capability::Key;
+use crate::capability::entry::Entry;
 use crate::capability::mailbox::Mailbox;
-use crate::capability::table::Entry;
 use crate::vat::VatState;
 
 /// Bytes of one reference in the collector's heap.

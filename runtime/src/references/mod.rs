@@ -26,7 +26,7 @@ use wasmtime::{AsContextMut, Caller, Engine, ExternRef, GcHeapOutOfMemory, Linke
 
 use crate::audit;
 use crate::capability::Key;
-use crate::capability::table::Entry;
+use crate::capability::entry::Entry;
 use crate::vat::VatState;
 
 pub(crate) use cells::Cells;

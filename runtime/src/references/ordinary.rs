@@ -6,23 +6,26 @@ use refcap_abi::ErrorCode;
 use wasmtime::{AsContext, ExternRef, RootScope, Rooted};
 
 use super::{Heap, MintError, Passage};
-use crate::capability::Key;
+use crate::capability::entry::Entry;
 use crate::capability::mailbox::{Letter, Mailbox};
-use crate::capability::table::Entry;
+use crate::capability::{Key, PackedKey};
 
 /// What the host keeps behind a reference: a name, never the object. The socket lives in the vat's table,
 /// so it is closed when it is closed and not when the collector gets to it.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    key: Key<Entry>,
+    key: PackedKey<Entry>,
     vat: Arc<Mailbox>,
     closed: bool,
 }
 
+// The smallest piece that glibc gives has room for that.
+const _: () = assert!(size_of::<Handle>() <= 24);
+
 impl Handle {
     pub(crate) fn new(key: Key<Entry>, vat: Arc<Mailbox>) -> Self {
         Handle {
-            key,
+            key: key.into(),
             vat,
             closed: false,
         }
@@ -35,7 +38,7 @@ impl Handle {
         }
         match self.closed {
             true => Err(ErrorCode::Closed),
-            false => Ok(self.key),
+            false => Ok(self.key.key()),
         }
     }
 }
@@ -44,7 +47,7 @@ impl Drop for Handle {
     // Runs inside a collection: it must neither panic nor touch the store.
     fn drop(&mut self) {
         if !self.closed {
-            self.vat.post(Letter::Unreachable(self.key));
+            self.vat.post(Letter::Unreachable(self.key.key()));
         }
     }
 }

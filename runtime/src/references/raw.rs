@@ -19,7 +19,7 @@ use super::{
     suspending,
 };
 use crate::capability::Key;
-use crate::capability::table::Entry;
+use crate::capability::entry::Entry;
 use crate::vat::VatState;
 
 /// Registers one host function.

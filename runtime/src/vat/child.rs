@@ -17,9 +17,10 @@ use super::share::Share;
 use super::spawner::Seat;
 use super::{Exit, Refusal, RunError, StartError, VatBuilder, VatState};
 use crate::audit::{self, Parentage};
+use crate::capability::entry::Entry;
 use crate::capability::lineage::Sever;
 use crate::capability::mailbox::{Mailbox, lock};
-use crate::capability::table::{CapTable, Entry};
+use crate::capability::table::CapTable;
 use crate::capability::{CapId, Key};
 use crate::program::Program;
 

@@ -1,0 +1,217 @@
+//! What a vat keeps of each of its capabilities.
+
+use std::sync::Arc;
+
+use refcap_abi::ErrorCode;
+
+use super::id::{CapId, Key};
+use super::lineage::{Node, Tree};
+use super::membrane::Cut;
+use super::object::Object;
+use super::obtained::Obtained;
+use super::rights::Rights;
+use crate::budget::Account;
+use crate::guard::Guard;
+use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
+use crate::object::Line;
+use crate::vat::{Child, Spawner};
+
+/// A place where there is no node.
+const NOWHERE: u32 = u32::MAX;
+
+/// One capability that the vat holds. With its number it is as large as a line of the processor's cache: with many of them, to
+/// fetch it is most of what a use costs.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(super) tree: Arc<Tree>,
+    /// The place of its node, which has its number.
+    node: u32,
+    pub(super) narrowings: u32,
+    pub(super) label: Arc<str>,
+    aside: Option<Box<Aside>>,
+    pub(super) object: Object,
+}
+
+/// What few have.
+#[derive(Debug)]
+struct Aside {
+    /// The budget that it draws on. A Net's is in its rights.
+    account: Option<Arc<Account>>,
+    /// Where a socket comes from that a program gave.
+    obtained: Option<Arc<Obtained>>,
+}
+
+impl Entry {
+    /// One whose node is not known yet.
+    #[inline]
+    pub(super) fn new(
+        tree: Arc<Tree>,
+        label: Arc<str>,
+        account: Option<Arc<Account>>,
+        obtained: Option<Arc<Obtained>>,
+        object: Object,
+    ) -> Entry {
+        let has_more = account.is_some() || obtained.is_some();
+        Entry {
+            tree,
+            node: NOWHERE,
+            narrowings: 0,
+            label,
+            aside: has_more.then(|| Box::new(Aside { account, obtained })),
+            object,
+        }
+    }
+
+    /// Its node, if `id` is its number.
+    pub(super) fn node(&self, id: CapId) -> Key<Node> {
+        Key::new(self.node as usize, id)
+    }
+
+    /// Its node is at that place from now on.
+    pub(super) fn put(&mut self, node: Key<Node>) {
+        self.node = u32::try_from(node.place()).unwrap_or(NOWHERE);
+    }
+
+    /// It has no node any more.
+    pub(super) fn uproot(&mut self) {
+        self.node = NOWHERE;
+    }
+
+    pub(super) fn obtained(&self) -> Option<&Arc<Obtained>> {
+        self.aside.as_ref()?.obtained.as_ref()
+    }
+
+    pub(super) fn take_obtained(&mut self) -> Option<Arc<Obtained>> {
+        self.aside.as_mut()?.obtained.take()
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    pub(crate) fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// What a Net allows.
+    #[inline]
+    pub(crate) fn net(&self) -> Result<&Arc<Rights>, ErrorCode> {
+        match &self.object {
+            Object::Net(rights) => Ok(rights),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// What a Name stands for.
+    pub(crate) fn name(&self) -> Result<&Arc<NameDoor>, ErrorCode> {
+        match &self.object {
+            Object::Name(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The socket of a TcpListener.
+    pub(crate) fn listener(&self) -> Result<&Arc<ListenerDoor>, ErrorCode> {
+        match &self.object {
+            Object::TcpListener(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The socket of a TcpStream.
+    pub(crate) fn stream(&self) -> Result<&Arc<TcpDoor>, ErrorCode> {
+        match &self.object {
+            Object::TcpStream(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The socket of a UdpSocket.
+    pub(crate) fn udp(&self) -> Result<&Arc<UdpDoor>, ErrorCode> {
+        match &self.object {
+            Object::UdpSocket(door) => Ok(door),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The budget that a socket or a name draws on.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.aside.as_ref()?.account.as_ref()
+    }
+
+    /// A socket of any kind, as something to wait for.
+    pub(crate) fn source(&self) -> Result<Arc<dyn Source>, ErrorCode> {
+        match &self.object {
+            Object::TcpListener(door) => Ok(door.clone()),
+            Object::TcpStream(door) => Ok(door.clone()),
+            Object::UdpSocket(door) => Ok(door.clone()),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The set of a Poller.
+    pub(crate) fn poller(&self) -> Result<&Arc<PollSet>, ErrorCode> {
+        match &self.object {
+            Object::Poller(set) => Ok(set),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The module of a Guard.
+    pub(crate) fn guard(&self) -> Result<&Guard, ErrorCode> {
+        match &self.object {
+            Object::Guard(guard) => Ok(guard),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The way to the program that implements an Object.
+    pub(crate) fn line(&self) -> Result<&Arc<Line>, ErrorCode> {
+        match &self.object {
+            Object::Implemented(line) => Ok(line),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// What a Spawner may start.
+    pub(crate) fn spawner(&self) -> Result<&Arc<Spawner>, ErrorCode> {
+        match &self.object {
+            Object::Spawner(spawner) => Ok(spawner),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The program of a Child.
+    pub(crate) fn child(&self) -> Result<&Arc<Child>, ErrorCode> {
+        match &self.object {
+            Object::Child(child) => Ok(child),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// What a Membrane can cut.
+    pub(crate) fn membrane(&self) -> Result<&Arc<Cut>, ErrorCode> {
+        match &self.object {
+            Object::Membrane(cut) => Ok(cut),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+
+    /// The lineage and target of a Revoker.
+    pub(crate) fn revoker(&self) -> Result<(&Arc<Tree>, Key<Node>), ErrorCode> {
+        match &self.object {
+            Object::Revoker(target) => Ok((&self.tree, target.key())),
+            _ => Err(ErrorCode::WrongKind),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_with_its_number_is_a_line_of_the_cache() {
+        assert_eq!(size_of::<(CapId, Entry)>(), 64);
+    }
+}
