@@ -236,11 +236,11 @@ impl Authority {
     /// [`Authority::permits`]. For a bind the remote end says nothing.
     pub fn local_ranges(&self, operation: Operation, protocol: Protocol, remote: &Remote) -> LocalRanges {
         let remote = match operation {
-            Operation::Bind => Remote::Address(Tuple::NOWHERE),
-            _ => remote.clone(),
+            Operation::Bind => &Remote::Address(Tuple::NOWHERE),
+            _ => remote,
         };
         LocalRanges {
-            locals: self.locals(operation, protocol, &remote),
+            locals: self.locals(operation, protocol, remote),
         }
     }
 
@@ -380,10 +380,18 @@ impl Authority {
     /// The local ends towards a canonical remote end. Where the intersection is too complex to represent,
     /// which takes two embedded addresses with huge lists of ports each, there are none.
     fn locals(&self, operation: Operation, protocol: Protocol, remote: &Remote) -> Arc<LocalSet> {
-        let remotes: Vec<Remote> = std::iter::once(remote.clone())
-            .chain(judged_too(remote))
-            .collect();
-        self.towards(operation, protocol, &remotes)
+        let with_embedded;
+        let remotes = match remote {
+            Remote::Address(SocketAddr::V6(_)) => {
+                with_embedded = std::iter::once(remote.clone())
+                    .chain(judged_too(remote))
+                    .collect::<Vec<_>>();
+                with_embedded.as_slice()
+            }
+            // Nothing is embedded in these.
+            Remote::Address(SocketAddr::V4(_)) | Remote::Name(..) => std::slice::from_ref(remote),
+        };
+        self.towards(operation, protocol, remotes)
             .and_then(|sets| build::locals_towards(&sets[slot(operation, protocol)], remotes).ok())
             .unwrap_or_else(Region::empty)
     }

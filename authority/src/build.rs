@@ -299,15 +299,12 @@ impl HostIntervals {
 }
 
 /// The local ends that are permitted towards all of the remote ends.
-pub(crate) fn locals_towards<'a>(
-    set: &'a TupleSet,
-    remotes: impl IntoIterator<Item = Remote>,
-) -> Result<Arc<LocalSet>, TooComplex> {
+pub(crate) fn locals_towards<'a>(set: &'a TupleSet, remotes: &[Remote]) -> Result<Arc<LocalSet>, TooComplex> {
     let at = |remote: &Remote| -> &'a Arc<LocalSet> { set.at(remote).at(&remote.port()) };
     let mut budget = Budget::combining(set.size());
     let mut locals: Option<Arc<LocalSet>> = None;
     for remote in remotes {
-        let more = at(&remote);
+        let more = at(remote);
         locals = Some(match locals {
             Some(locals) => combine(&locals, more, Op::Intersect, &mut budget)?,
             None => more.clone(),

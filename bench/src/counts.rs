@@ -40,9 +40,16 @@ fn cases(row: &str) -> Result<Vec<Case>> {
         "use, 1 live" => handles::use_cases(1),
         "use, 1000 live" => handles::use_cases(1_000),
         "derive and close" => handles::derive_and_close_cases(),
-        // To be counted by hand, some hundred: more than wait in the server's queue would be dropped there, and so few differ
-        // by a twentieth from run to run.
-        "connect and close" => tcp::connect_cases(),
+        // For counting by hand: what these cost differs by a twentieth from run to run.
+        "connect and close" => tcp::cases("connect and close", tcp::Job::Connect),
+        "write, 1 MiB" => tcp::cases("write, 1 MiB", |pieces| tcp::Job::Write {
+            pieces,
+            size: 1 << 20,
+        }),
+        "read, 64 KiB" => tcp::cases("read, 64 KiB", |pieces| tcp::Job::Read {
+            pieces,
+            size: 64 << 10,
+        }),
         // By hand, under cachegrind: what it costs is fetching from memory.
         "use, 1 made in 10" => handles::use_and_make_cases("use, 1 made in 10", 100_000, 10),
         "call an object, 0 B" => object::cases(0),

@@ -9,7 +9,7 @@ use refcap_abi::{ErrorCode, NO_WAIT, wire};
 use refcap_authority::canonical_socket;
 
 use super::implemented::{self, Use};
-use super::memory::copy_in;
+use super::memory::{at_most, bytes_at};
 use crate::audit;
 use crate::budget::{Account, Connection};
 use crate::capability::Key;
@@ -40,8 +40,9 @@ pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
     call.state().table.get(net)?.net()?;
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 2);
-    if let Some(reply) = through_program(call, net, remote, None, time).await {
-        return reply;
+    if implemented::is_by_program(call, net) {
+        // In a box, for what this needs room for most connections don't.
+        return Box::pin(through_program(call, net, remote, None, time)).await;
     }
     let door = prepare(call, net, |rights, permit| {
         connect::to_address(rights, remote, None, time.limit(), permit)
@@ -63,8 +64,8 @@ pub(super) async fn connect_from(call: &mut Call<'_>) -> Reply {
     let local = address(call, 2, 3)?;
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 4);
-    if let Some(reply) = through_program(call, net, remote, Some(local), time).await {
-        return reply;
+    if implemented::is_by_program(call, net) {
+        return Box::pin(through_program(call, net, remote, Some(local), time)).await;
     }
     let door = prepare(call, net, |rights, permit| {
         connect::to_address(rights, remote, Some(local), time.limit(), permit)
@@ -72,25 +73,21 @@ pub(super) async fn connect_from(call: &mut Call<'_>) -> Reply {
     finish(call, net, door, time).await
 }
 
-/// A connection through a Net that a program implements; `None` where the host does. There is no connection that is
-/// still to be made, so `NO_WAIT` waits for the program too.
+/// A connection through a Net that a program implements. There is no connection that is still to be made, so `NO_WAIT`
+/// waits for the program too.
 async fn through_program(
     call: &mut Call<'_>,
     net: Key<Entry>,
     remote: SocketAddr,
     local: Option<SocketAddr>,
     time: ConnectTime,
-) -> Option<Reply> {
-    if !implemented::is_by_program(call, net) {
-        return None;
-    }
-    let remote = match connect::reachable(remote) {
-        Ok(remote) => remote,
-        Err(refusal) => return Some(Err(refusal.into())),
-    };
+) -> Reply {
+    let remote = connect::reachable(remote)?;
     let local = local.map(canonical_socket);
     let request = NetRequest::Connect { remote, local };
-    implemented::through(call, net, Use::Request(request), time.limit()).await
+    let reply = implemented::through(call, net, Use::Request(request), time.limit()).await;
+    // It was such a Net a moment ago.
+    reply.unwrap_or_else(|| Err(ErrorCode::Revoked.into()))
 }
 
 /// Checks a connection through a Net and makes its socket.
@@ -135,8 +132,10 @@ pub(super) async fn finish(
     if let Some(connection) = connection {
         connection.used();
     }
-    let label = call.state().table.label(stream).cloned().unwrap_or_default();
-    audit::used(stream.id(), &label, call.state().mailbox.vat(), &door.query());
+    if audit::is_watched() {
+        let label = call.state().table.label(stream).cloned().unwrap_or_default();
+        audit::used(stream.id(), &label, call.state().mailbox.vat(), &door.query());
+    }
     if let (Ok(()), ConnectTime::AtMost(_)) = (&connected, time) {
         connected = door.connected().await;
     }
@@ -297,7 +296,9 @@ pub(super) fn accept(call: &mut Call<'_>) -> Reply {
                 if let Some(connection) = connection {
                     connection.used();
                 }
-                audit::used(key.id(), &label, vat, &stream.query());
+                if audit::is_watched() {
+                    audit::used(key.id(), &label, vat, &stream.query());
+                }
                 return Ok(Outcome::One(key));
             }
             // Narrowed since this peer was let in: it is turned away, and the next one looked at.
@@ -338,8 +339,9 @@ pub(super) fn pair(call: &mut Call<'_>) -> Reply {
 /// The address at the pointer and length that are the number arguments `pointer` and `length`.
 pub(super) fn address(call: &mut Call<'_>, pointer: usize, length: usize) -> Result<SocketAddr, Refusal> {
     let (pointer, length) = (call.int(pointer), call.int(length));
-    let bytes = copy_in(call, pointer, length, wire::MAX_ADDRESS, "the address")?;
-    wire::decode_address(&bytes)
+    let (bytes, _) = bytes_at(call, pointer, length)?;
+    at_most(bytes.len(), wire::MAX_ADDRESS, "the address")?;
+    wire::decode_address(bytes)
         .ok_or_else(|| Refusal::new(ErrorCode::BadArgument, "the address is not in its wire form"))
 }
 

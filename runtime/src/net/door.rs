@@ -42,8 +42,8 @@ pub(crate) struct TcpDoor {
 enum Link {
     Connecting {
         attempt: Attempt,
-        /// When it is given up, and the time that it was given.
-        until: Instant,
+        /// When it is given up, once it is waited for, and the time that it is given.
+        until: Option<Instant>,
         timeout: Duration,
         permit: Option<Permit>,
     },
@@ -89,7 +89,7 @@ impl TcpDoor {
             account: permit.account().cloned(),
             latch: Latch::new(Link::Connecting {
                 attempt,
-                until: Instant::now() + timeout,
+                until: None,
                 timeout,
                 permit: Some(permit),
             }),
@@ -190,11 +190,13 @@ impl TcpDoor {
                     Err(error) => *link = Link::Failed(refusal(&error)),
                 },
                 Poll::Ready(Err(refused)) => *link = Link::Failed(refused),
-                Poll::Pending if Instant::now() >= *until => {
-                    let why = format!("no connection to {} after {timeout:?}", self.judged);
-                    *link = Link::Failed(Refusal::new(ErrorCode::TimedOut, why));
+                Poll::Pending => {
+                    let now = Instant::now();
+                    if now >= *until.get_or_insert(now + *timeout) {
+                        let why = format!("no connection to {} after {timeout:?}", self.judged);
+                        *link = Link::Failed(Refusal::new(ErrorCode::TimedOut, why));
+                    }
                 }
-                Poll::Pending => {}
             }
         })?;
         Ok(())
@@ -394,7 +396,7 @@ impl TcpDoor {
                 Poll::Ready(_) => now,
                 Poll::Pending => Readiness::Later(None),
             },
-            Link::Connecting { until, .. } => Readiness::Later(Some(*until)),
+            Link::Connecting { until, .. } => Readiness::Later(*until),
             Link::Failed(_) => now,
         })?;
         Ok(match (ready, self.throttled(direction)) {

@@ -51,7 +51,7 @@ enum Client {
 }
 
 /// What a client is told to do, and how long it took. Round trips are returned by themselves.
-enum Job {
+pub(crate) enum Job {
     /// Connect and close so often.
     Connect(u32),
     /// Send a message and wait for it so often.
@@ -125,16 +125,27 @@ pub(crate) fn one_connection(scale: Scale) -> Result<Vec<Measured>> {
     beside_a_server(|server| with_server(server, scale))
 }
 
-/// Connecting and closing, for those who count instructions. Pins nothing.
-pub(crate) fn connect_cases() -> Result<Vec<Case>> {
+/// One job for each client that is always there, as often as is asked for, in turns that are not too much for the server's
+/// queue.
+pub(crate) fn cases(row: &'static str, job: fn(u32) -> Job) -> Result<Vec<Case>> {
+    /// How often in one turn.
+    const TURN: u32 = 800;
     let server = Rc::new(Server::start()?);
     let executor = executor()?;
     let clients = clients(&executor, server.address)?;
     let case = |(model, mut client): (&'static str, Client)| {
         let (server, executor) = (server.clone(), executor.clone());
-        Case::timed("connect and close", "", model, move |count| {
+        Case::timed(row, "", model, move |count| {
             let _alive = &server;
-            Ok(executor.block_on(client.run(&Job::Connect(count)))?.time)
+            let mut time = Duration::ZERO;
+            for done in (0..count).step_by(TURN as usize) {
+                let job = job(TURN.min(count - done));
+                time += executor.block_on(client.run(&job))?.time;
+                if let Job::Connect(_) = job {
+                    std::thread::sleep(TIME_TO_ACCEPT);
+                }
+            }
+            Ok(time)
         })
     };
     Ok(clients.into_iter().map(case).collect())
