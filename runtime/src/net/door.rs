@@ -290,6 +290,7 @@ impl TcpDoor {
                     from.registered()
                         .and_then(|tcp| copy::consume(tcp, &mut buffer[..taken]))
                         .map_err(|error| refusal(&error))?;
+                    from.note_read(taken);
                     Ok(taken)
                 })
             })
@@ -416,6 +417,14 @@ impl Source for TcpDoor {
             .write
             .then(|| self.poll_direction(context, Direction::Out));
         Ok(Readiness::of(read.transpose()?, write.transpose()?))
+    }
+
+    fn is_flowing(&self) -> bool {
+        let flows = self.latch.with(|link| match link {
+            Link::Open { stream, .. } => stream.is_flowing(),
+            Link::Connecting { .. } | Link::Failed(_) => false,
+        });
+        flows.unwrap_or(false)
     }
 
     fn ending(&self) -> &dyn Ending {

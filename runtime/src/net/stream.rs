@@ -15,9 +15,16 @@ use tokio::net::TcpStream;
 use super::bind;
 use crate::budget::Direction;
 
+/// A read of so many bytes or more was much: the other end sends in quantity, and more is on its way.
+const MUCH: usize = 4 << 10;
+
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Stream(Held);
+pub(super) struct Stream {
+    held: Held,
+    /// Whether the last read was much.
+    is_flowing: bool,
+}
 
 #[derive(Debug)]
 enum Held {
@@ -30,14 +37,20 @@ enum Held {
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Stream {
-        Stream(Held::Registered(tcp))
+        Stream {
+            held: Held::Registered(tcp),
+            is_flowing: false,
+        }
     }
 }
 
 impl Stream {
     /// One that tokio does not know of yet, and that does not block.
     pub(super) fn apart(tcp: std::net::TcpStream) -> Stream {
-        Stream(Held::Apart(tcp))
+        Stream {
+            held: Held::Apart(tcp),
+            is_flowing: false,
+        }
     }
 
     /// Connects a socket that does not block. Its first packet has left when this was polled once.
@@ -77,7 +90,7 @@ impl Stream {
 
     /// The socket itself, for what needs no waiting.
     pub(super) fn socket(&self) -> io::Result<SockRef<'_>> {
-        match &self.0 {
+        match &self.held {
             Held::Apart(tcp) => Ok(tcp.into()),
             Held::Registered(tcp) => Ok(tcp.into()),
             Held::Lost => Err(io::ErrorKind::NotConnected.into()),
@@ -94,12 +107,12 @@ impl Stream {
 
     /// The stream as tokio knows it, from now on if it did not. Needs a runtime of tokio around it.
     pub(super) fn registered(&mut self) -> io::Result<&TcpStream> {
-        if let Held::Apart(_) = self.0
-            && let Held::Apart(tcp) = std::mem::replace(&mut self.0, Held::Lost)
+        if let Held::Apart(_) = self.held
+            && let Held::Apart(tcp) = std::mem::replace(&mut self.held, Held::Lost)
         {
-            self.0 = Held::Registered(TcpStream::from_std(tcp)?);
+            self.held = Held::Registered(TcpStream::from_std(tcp)?);
         }
-        match &self.0 {
+        match &self.held {
             Held::Registered(tcp) => Ok(tcp),
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
@@ -107,25 +120,45 @@ impl Stream {
 
     /// Reads what has arrived.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.at_once(|tcp| tcp.read(buffer))
-            .unwrap_or_else(|| read(self.registered()?, buffer))
+        let result = self
+            .while_apart(|tcp| tcp.read(buffer))
+            .unwrap_or_else(|| read(self.registered()?, buffer));
+        if let Ok(count) = result {
+            self.note_read(count);
+        }
+        result
+    }
+
+    /// So many bytes were read.
+    pub(super) fn note_read(&mut self, count: usize) {
+        self.is_flowing = count >= MUCH;
+    }
+
+    /// Whether more is on its way, most likely.
+    pub(super) fn is_flowing(&self) -> bool {
+        self.is_flowing
     }
 
     /// Reads what has arrived into several buffers.
     pub(super) fn try_read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.at_once(|tcp| tcp.read_vectored(buffers))
-            .unwrap_or_else(|| self.registered()?.try_read_vectored(buffers))
+        let result = self
+            .while_apart(|tcp| tcp.read_vectored(buffers))
+            .unwrap_or_else(|| self.registered()?.try_read_vectored(buffers));
+        if let Ok(count) = result {
+            self.note_read(count);
+        }
+        result
     }
 
     /// Writes what the system takes.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.at_once(|tcp| tcp.write(bytes))
+        self.while_apart(|tcp| tcp.write(bytes))
             .unwrap_or_else(|| write(self.registered()?, bytes))
     }
 
     /// Writes what the system takes of several pieces.
     pub(super) fn try_write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.at_once(|tcp| tcp.write_vectored(pieces))
+        self.while_apart(|tcp| tcp.write_vectored(pieces))
             .unwrap_or_else(|| self.registered()?.try_write_vectored(pieces))
     }
 
@@ -135,7 +168,7 @@ impl Stream {
         context: &mut Context<'_>,
         direction: Direction,
     ) -> Poll<io::Result<()>> {
-        match (&self.0, direction) {
+        match (&self.held, direction) {
             // There is room until a write has found none.
             (Held::Apart(_), Direction::Out) => Poll::Ready(Ok(())),
             (_, Direction::Out) => self.registered()?.poll_write_ready(context),
@@ -145,11 +178,11 @@ impl Stream {
 
     /// Does something with a stream that tokio does not know of. If it can't be done now, tokio knows from now on, for the
     /// next step is to wait. `None` where tokio knows already.
-    fn at_once(
+    fn while_apart(
         &mut self,
         operation: impl FnOnce(&mut &std::net::TcpStream) -> io::Result<usize>,
     ) -> Option<io::Result<usize>> {
-        let Held::Apart(tcp) = &self.0 else {
+        let Held::Apart(tcp) = &self.held else {
             return None;
         };
         let result = operation(&mut &*tcp);
@@ -168,9 +201,8 @@ impl Stream {
 /// Not so when it was much: more is on its way then, and most often there by the time of the next read. To ask for nothing
 /// now and then costs less than to sleep.
 fn read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    const MUCH: usize = 4 << 10;
     let room = buffer.len();
-    at_once_and_last(tcp, Interest::READABLE, room.min(MUCH), || {
+    by_tokio(tcp, Interest::READABLE, room.min(MUCH), || {
         (&*SockRef::from(tcp)).read(buffer)
     })
 }
@@ -181,7 +213,7 @@ fn read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::{SendFlags, send};
 
-    at_once_and_last(tcp, Interest::WRITABLE, bytes.len(), || {
+    by_tokio(tcp, Interest::WRITABLE, bytes.len(), || {
         Ok(send(tcp, bytes, SendFlags::NOSIGNAL)?)
     })
 }
@@ -194,7 +226,7 @@ fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 
 /// Moves bytes, and says to tokio that no more can be moved now if that were fewer than `enough`. Tokio knows whether there was
 /// news since it looked.
-fn at_once_and_last(
+fn by_tokio(
     tcp: &TcpStream,
     interest: Interest,
     enough: usize,
@@ -262,7 +294,7 @@ mod tests {
             let mut read = [0; 5];
             peer.read_exact(&mut read).await.unwrap();
             assert_eq!(&read, b"early");
-            assert!(matches!(stream.0, Held::Apart(_)), "{stream:?}");
+            assert!(matches!(stream.held, Held::Apart(_)), "{stream:?}");
             // From here on it is tokio's.
             stream.registered().unwrap().writable().await.unwrap();
             assert_eq!(stream.try_write(b"later").unwrap(), 5);
@@ -324,6 +356,7 @@ mod tests {
                     Err(error) => panic!("{error}"),
                 };
             }
+            assert_eq!(stream.is_flowing(), !is_last, "after {length} bytes");
             let context = &mut Context::from_waker(Waker::noop());
             let is_ready = stream.poll_ready(context, Direction::In).is_ready();
             assert_eq!(is_ready, !is_last, "after {length} bytes");
@@ -403,7 +436,7 @@ mod tests {
         // With a reset, which has arrived when this returns.
         drop(peer);
         #[cfg(target_os = "linux")]
-        assert!(matches!(stream.0, Held::Apart(_)), "{stream:?}");
+        assert!(matches!(stream.held, Held::Apart(_)), "{stream:?}");
         let error = stream.try_write(b"hello?").unwrap_err();
         let gone = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         assert!(gone.contains(&error.kind()), "{error}");
