@@ -208,10 +208,13 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::id::Slot;
     use super::*;
 
     #[test]
     fn an_entry_with_its_number_is_a_line_of_the_cache() {
-        assert_eq!(size_of::<(CapId, Entry)>(), 64);
+        assert_eq!((size_of::<Slot<Entry>>(), align_of::<Slot<Entry>>()), (64, 64));
+        // That there is none takes no more, which is what a free place in a slab comes to.
+        assert_eq!(size_of::<Option<Slot<Entry>>>(), 64);
     }
 }

@@ -140,7 +140,16 @@ impl<T> fmt::Debug for PackedKey<T> {
 /// one that is meant.
 #[derive(Debug)]
 pub(crate) struct Register<T> {
-    entries: Slab<(CapId, T)>,
+    entries: Slab<Slot<T>>,
+}
+
+/// An entry with its number. It begins with a line of the processor's cache: what is as large as one would lie in two
+/// otherwise, and of those that are used in turn only half as many would be at hand.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Slot<T> {
+    id: CapId,
+    entry: T,
 }
 
 impl<T> Default for Register<T> {
@@ -154,27 +163,27 @@ impl<T> Register<T> {
     pub(crate) const MOST: usize = u32::MAX as usize;
 
     pub(crate) fn insert(&mut self, id: CapId, entry: T) -> Key<T> {
-        Key::new(self.entries.insert((id, entry)), id)
+        Key::new(self.entries.insert(Slot { id, entry }), id)
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
         match self.entries.get(key.place()) {
-            Some((id, entry)) if *id == key.id => Some(entry),
+            Some(slot) if slot.id == key.id => Some(&slot.entry),
             _ => None,
         }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
         match self.entries.get_mut(key.place()) {
-            Some((id, entry)) if *id == key.id => Some(entry),
+            Some(slot) if slot.id == key.id => Some(&mut slot.entry),
             _ => None,
         }
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
         self.get(key)?;
-        let (_, entry) = self.entries.try_remove(key.place())?;
+        let Slot { entry, .. } = self.entries.try_remove(key.place())?;
         if self.entries.is_empty() && self.entries.capacity() > KEEP {
             // A slab does not shrink by itself.
             self.entries = Slab::new();
@@ -187,7 +196,7 @@ impl<T> Register<T> {
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<T>> + '_ {
-        self.entries.iter().map(|(place, (id, _))| Key::new(place, *id))
+        self.entries.iter().map(|(place, slot)| Key::new(place, slot.id))
     }
 }
 
