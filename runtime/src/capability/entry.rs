@@ -7,6 +7,7 @@ use refcap_abi::ErrorCode;
 use super::id::{CapId, Key};
 use super::lineage::{Node, Tree};
 use super::membrane::Cut;
+use super::nodes::Link;
 use super::object::Object;
 use super::obtained::Obtained;
 use super::rights::Rights;
@@ -16,16 +17,13 @@ use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 use crate::object::Line;
 use crate::vat::{Child, Spawner};
 
-/// A place where there is no node.
-const NOWHERE: u32 = u32::MAX;
-
 /// One capability that the vat holds. With its number it is as large as a line of the processor's cache: with many of them, to
 /// fetch it is most of what a use costs.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(super) tree: Arc<Tree>,
     /// The place of its node, which has its number.
-    node: u32,
+    node: Link,
     pub(super) narrowings: u32,
     pub(super) label: Arc<str>,
     aside: Option<Box<Aside>>,
@@ -54,7 +52,7 @@ impl Entry {
         let has_more = account.is_some() || obtained.is_some();
         Entry {
             tree,
-            node: NOWHERE,
+            node: Link::NONE,
             narrowings: 0,
             label,
             aside: has_more.then(|| Box::new(Aside { account, obtained })),
@@ -64,17 +62,17 @@ impl Entry {
 
     /// Its node, if `id` is its number.
     pub(super) fn node(&self, id: CapId) -> Key<Node> {
-        Key::new(self.node as usize, id)
+        self.node.key(id)
     }
 
     /// Its node is at that place from now on.
     pub(super) fn put(&mut self, node: Key<Node>) {
-        self.node = u32::try_from(node.place()).unwrap_or(NOWHERE);
+        self.node = Link::to(node.place());
     }
 
     /// It has no node any more.
     pub(super) fn uproot(&mut self) {
-        self.node = NOWHERE;
+        self.node = Link::NONE;
     }
 
     pub(super) fn obtained(&self) -> Option<&Arc<Obtained>> {

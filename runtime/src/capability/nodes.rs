@@ -24,18 +24,23 @@ pub(super) type Place = usize;
 
 /// A place that a node or one of its parts may have, in half the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Link(u32);
+pub(super) struct Link(u32);
 
 impl Link {
-    const NONE: Link = Link(u32::MAX);
+    pub(super) const NONE: Link = Link(u32::MAX);
 
     /// [`Nodes::insert`] sees to it that places are smaller than that.
-    fn to(place: usize) -> Link {
+    pub(super) fn to(place: usize) -> Link {
         Link(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
     fn place(self) -> Option<usize> {
         (self != Link::NONE).then_some(self.0 as usize)
+    }
+
+    /// The key of what has that number, if it is at the place; of nothing, if the link leads nowhere.
+    pub(super) fn key<T>(self, id: CapId) -> Key<T> {
+        Key::new(self.0 as usize, id)
     }
 }
 
@@ -114,6 +119,20 @@ struct Owner {
     /// What a revocation that is under way has ended of its nodes, and which of them it held.
     ended: usize,
     fallen: Vec<Key<Entry>>,
+}
+
+impl Pool<Owner> {
+    /// Notes what its vat has to hear of a node that has fallen. `noted` are the owners of those before it.
+    fn note_fallen(&mut self, node: &Node, noted: &mut Vec<Link>, fallen: &mut Fallen) {
+        fallen.held += usize::from(node.is_held());
+        if let Some(owner) = self.get_mut(node.owner) {
+            if owner.ended == 0 {
+                noted.push(node.owner);
+            }
+            owner.ended += 1;
+            owner.fallen.extend(node.entry());
+        }
+    }
 }
 
 /// Values that many nodes have in common, each once and counted.
@@ -384,7 +403,7 @@ impl Nodes {
             // The top has no siblings any more.
             open.extend(node.next.place());
             open.extend(node.first_child.place());
-            self.note_fallen(&node, &mut owners, &mut fallen);
+            self.owners.note_fallen(&node, &mut owners, &mut fallen);
             self.labels.release(node.label);
             self.rights.release(node.rights);
             if let Some(more) = node.more.place().and_then(|more| self.more.try_remove(more)) {
@@ -409,9 +428,8 @@ impl Nodes {
     fn fell_all(&mut self) -> Fallen {
         let mut fallen = Fallen::default();
         let mut owners: Vec<Link> = Vec::new();
-        let nodes = std::mem::take(&mut self.nodes);
-        for (_, node) in &nodes {
-            self.note_fallen(node, &mut owners, &mut fallen);
+        for (_, node) in &self.nodes {
+            self.owners.note_fallen(node, &mut owners, &mut fallen);
         }
         for owner in owners {
             self.collect_mail(owner, &mut fallen);
@@ -421,22 +439,9 @@ impl Nodes {
             .extend(self.more.drain().filter_map(|more| more.socket));
         self.labels.0.clear();
         self.rights.0.clear();
-        self.nodes = nodes;
         self.nodes.clear();
         self.give_back();
         fallen
-    }
-
-    /// Notes what its vat has to hear of a node.
-    fn note_fallen(&mut self, node: &Node, owners: &mut Vec<Link>, fallen: &mut Fallen) {
-        fallen.held += usize::from(node.is_held());
-        if let Some(owner) = self.owners.get_mut(node.owner) {
-            if owner.ended == 0 {
-                owners.push(node.owner);
-            }
-            owner.ended += 1;
-            owner.fallen.extend(node.entry());
-        }
     }
 
     /// What a vat has to hear of a revocation.

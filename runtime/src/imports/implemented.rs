@@ -131,10 +131,10 @@ impl Use<'_> {
     }
 }
 
-/// Whether it is a program that implements a Net.
-pub(super) fn is_by_program(call: &Call<'_>, net: Key<Entry>) -> bool {
+/// What a Net allows that a program implements. `None` where it is the host that does.
+pub(super) fn by_program(call: &Call<'_>, net: Key<Entry>) -> Option<Arc<Rights>> {
     let rights = call.state().table.get(net).and_then(Entry::net);
-    rights.is_ok_and(|rights| rights.by.is_some())
+    rights.ok().filter(|rights| rights.by.is_some()).cloned()
 }
 
 /// Uses a Net that a program implements. `None` where it is the host that does.
@@ -144,15 +144,19 @@ pub(super) async fn through(
     what: Use<'_>,
     time: Duration,
 ) -> Option<Reply> {
-    let rights = match call.state().table.get(net).and_then(Entry::net) {
-        Ok(rights) if rights.by.is_some() => rights.clone(),
-        _ => return None,
-    };
+    let rights = by_program(call, net)?;
     // What that needs room for, most connections don't: in a box of its own it costs nobody else.
     Some(Box::pin(ask(call, net, &rights, &what, time)).await)
 }
 
-async fn ask(call: &mut Call<'_>, net: Key<Entry>, rights: &Rights, what: &Use<'_>, time: Duration) -> Reply {
+/// Asks the program that implements a Net, which has these rights.
+pub(super) async fn ask(
+    call: &mut Call<'_>,
+    net: Key<Entry>,
+    rights: &Rights,
+    what: &Use<'_>,
+    time: Duration,
+) -> Reply {
     what.is_allowed_by(rights)?;
     what.ask_guards_of(rights)?;
     make_room(call, 1)?;

@@ -40,9 +40,9 @@ pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
     call.state().table.get(net)?.net()?;
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 2);
-    if implemented::is_by_program(call, net) {
+    if let Some(rights) = implemented::by_program(call, net) {
         // In a box, for what this needs room for most connections don't.
-        return Box::pin(through_program(call, net, remote, None, time)).await;
+        return Box::pin(through_program(call, net, &rights, remote, None, time)).await;
     }
     let door = prepare(call, net, |rights, permit| {
         connect::to_address(rights, remote, None, time.limit(), permit)
@@ -64,8 +64,8 @@ pub(super) async fn connect_from(call: &mut Call<'_>) -> Reply {
     let local = address(call, 2, 3)?;
     let remote = address(call, 0, 1)?;
     let time = connect_time(call, 4);
-    if implemented::is_by_program(call, net) {
-        return Box::pin(through_program(call, net, remote, Some(local), time)).await;
+    if let Some(rights) = implemented::by_program(call, net) {
+        return Box::pin(through_program(call, net, &rights, remote, Some(local), time)).await;
     }
     let door = prepare(call, net, |rights, permit| {
         connect::to_address(rights, remote, Some(local), time.limit(), permit)
@@ -78,6 +78,7 @@ pub(super) async fn connect_from(call: &mut Call<'_>) -> Reply {
 async fn through_program(
     call: &mut Call<'_>,
     net: Key<Entry>,
+    rights: &Rights,
     remote: SocketAddr,
     local: Option<SocketAddr>,
     time: ConnectTime,
@@ -85,9 +86,7 @@ async fn through_program(
     let remote = connect::reachable(remote)?;
     let local = local.map(canonical_socket);
     let request = NetRequest::Connect { remote, local };
-    let reply = implemented::through(call, net, Use::Request(request), time.limit()).await;
-    // It was such a Net a moment ago.
-    reply.unwrap_or_else(|| Err(ErrorCode::Revoked.into()))
+    implemented::ask(call, net, rights, &Use::Request(request), time.limit()).await
 }
 
 /// Checks a connection through a Net and makes its socket.

@@ -93,13 +93,21 @@ pub(crate) async fn wait(
     interest: Interest,
     timeout: Option<Duration>,
 ) -> Result<Interest, ErrorCode> {
-    if interest == Interest::READ
-        && source.is_flowing()
-        && let Some(ready) = soon(source, interest).await?
-    {
-        source.ending().disturb();
-        return Ok(ready);
-    }
+    let result = match soon(source, interest).await {
+        Ok(Some(ready)) => Ok(ready),
+        Ok(None) => asleep(source, interest, timeout).await,
+        Err(code) => Err(code),
+    };
+    source.ending().disturb();
+    result
+}
+
+/// The same, with nothing to do until then.
+async fn asleep(
+    source: &dyn Source,
+    interest: Interest,
+    timeout: Option<Duration>,
+) -> Result<Interest, ErrorCode> {
     let mut look_again = pin!(tokio::time::sleep(Duration::ZERO));
     // What comes at once, as a connection to this machine does, is not worth a timer: setting one takes a system
     // call of its own.
@@ -131,23 +139,24 @@ pub(crate) async fn wait(
             None => std::future::pending().await,
         }
     };
-    let result = tokio::select! {
+    tokio::select! {
         biased;
         () = source.ending().severed() => Err(ErrorCode::Revoked),
         ready = ready => ready,
         () = expired => Err(ErrorCode::TimedOut),
-    };
-    source.ending().disturb();
-    result
+    }
 }
 
-/// Looks for what is on its way without going to sleep, for a short time. A sleeper must be woken, for which the sender pays:
+/// Looks for what is on its way, if something is, without going to sleep, for a short time. A sleeper must be woken, for which the sender pays:
 /// one who reads faster than the other end writes would have it wake the reader for every piece.
 ///
 /// Between two looks everybody else has a turn, so that with much to do there are few looks.
 async fn soon(source: &dyn Source, interest: Interest) -> Result<Option<Interest>, ErrorCode> {
     /// About as long as it takes to be woken.
     const SHORT: Duration = Duration::from_micros(20);
+    if interest != Interest::READ || !source.is_flowing() {
+        return Ok(None);
+    }
     let begun = Instant::now();
     loop {
         let look = poll_fn(|context| Poll::Ready(source.poll_ready(context, interest)));
@@ -185,10 +194,11 @@ mod tests {
 
     impl Source for Silent {
         fn poll_ready(&self, _: &mut Context<'_>, _: Interest) -> Result<Readiness, ErrorCode> {
-            Ok(match self.looks.fetch_add(1, Ordering::Relaxed) {
-                0 => Readiness::Later(None),
-                _ => Readiness::Now(Interest::READ),
-            })
+            self.latch
+                .with(|()| match self.looks.fetch_add(1, Ordering::Relaxed) {
+                    0 => Readiness::Later(None),
+                    _ => Readiness::Now(Interest::READ),
+                })
         }
 
         fn is_flowing(&self) -> bool {
@@ -241,7 +251,10 @@ mod tests {
             latch: Latch::new(()),
         };
         source.latch.sever();
-        let found = wait(&source, Interest::WRITE, None).await;
-        assert_eq!(found, Err(ErrorCode::Revoked));
+        for interest in [Interest::READ, Interest::WRITE] {
+            let found = wait(&source, interest, None).await;
+            assert_eq!(found, Err(ErrorCode::Revoked), "{interest:?}");
+        }
+        assert_eq!(source.looks.into_inner(), 0);
     }
 }

@@ -123,10 +123,7 @@ impl Stream {
         let result = self
             .while_apart(|tcp| tcp.read(buffer))
             .unwrap_or_else(|| read(self.registered()?, buffer));
-        if let Ok(count) = result {
-            self.note_read(count);
-        }
-        result
+        result.inspect(|&count| self.note_read(count))
     }
 
     /// So many bytes were read.
@@ -144,10 +141,7 @@ impl Stream {
         let result = self
             .while_apart(|tcp| tcp.read_vectored(buffers))
             .unwrap_or_else(|| self.registered()?.try_read_vectored(buffers));
-        if let Ok(count) = result {
-            self.note_read(count);
-        }
-        result
+        result.inspect(|&count| self.note_read(count))
     }
 
     /// Writes what the system takes.

@@ -139,11 +139,7 @@ pub(crate) fn cases(row: &'static str, job: fn(u32) -> Job) -> Result<Vec<Case>>
             let _alive = &server;
             let mut time = Duration::ZERO;
             for done in (0..count).step_by(TURN as usize) {
-                let job = job(TURN.min(count - done));
-                time += executor.block_on(client.run(&job))?.time;
-                if let Job::Connect(_) = job {
-                    std::thread::sleep(TIME_TO_ACCEPT);
-                }
+                time += take_turn(&executor, &mut client, &job(TURN.min(count - done)))?.time;
             }
             Ok(time)
         })
@@ -226,6 +222,15 @@ fn with_server(server: &Server, scale: Scale) -> Result<Vec<Measured>> {
 /// The values of each client, one list for each row.
 type Values = Vec<(&'static str, Vec<Vec<f64>>)>;
 
+/// Lets a client do a job, and then the server take what that has left in its queue.
+fn take_turn(executor: &tokio::runtime::Runtime, client: &mut Client, job: &Job) -> Result<Done> {
+    let done = executor.block_on(client.run(job))?;
+    if let Job::Connect(_) = job {
+        std::thread::sleep(TIME_TO_ACCEPT);
+    }
+    Ok(done)
+}
+
 /// Lets the clients take turns, the first of which are thrown away.
 fn alternate(
     executor: &Rc<tokio::runtime::Runtime>,
@@ -239,12 +244,7 @@ fn alternate(
         for turn in 0..clients.len() {
             let who = (turn + repetition) % clients.len();
             let (model, client) = &mut clients[who];
-            let done = executor
-                .block_on(client.run(job))
-                .with_context(|| format!("the client {model}"))?;
-            if let Job::Connect(_) = job {
-                std::thread::sleep(TIME_TO_ACCEPT);
-            }
+            let done = take_turn(executor, client, job).with_context(|| format!("the client {model}"))?;
             if repetition == 0 {
                 continue;
             }
