@@ -90,21 +90,22 @@ impl Extents {
         extents
     }
 
-    /// Whether the intersection of the sets with the bounds of `before`, of which they are the beginning, and
-    /// with one more, is sure to succeed. With that one there are `links` of them.
+    /// Whether the intersection of the sets with the bounds of `before`, if there are any, of which they are the beginning,
+    /// and with one more, is sure to succeed. With that one there are `links` of them.
     #[inline]
-    pub(crate) fn fit(&self, links: u8, before: &Form, bound: &Bound) -> bool {
+    pub(crate) fn fit(&self, links: u8, before: Option<&Form>, bound: &Bound) -> bool {
         links <= self.sure[bound.direction() as usize] || self.fit_together(before, bound)
     }
 
-    fn fit_together(&self, before: &Form, bound: &Bound) -> bool {
+    #[inline(never)]
+    fn fit_together(&self, before: Option<&Form>, bound: &Bound) -> bool {
         let mut row = Row {
             boundaries: [0; 4],
             one_host: false,
             direction: bound.direction(),
         };
         // The last one comes last, and the order of the others says nothing.
-        for bound in before.bounds().chain([bound]) {
+        for bound in before.into_iter().flat_map(Form::bounds).chain([bound]) {
             row.add(bound);
         }
         self.fits(&row)

@@ -153,18 +153,19 @@ impl Narrowed {
     /// there are too many before it.
     #[inline]
     pub(crate) fn of(parent: &Authority, bound: &Bound) -> Option<Arc<Narrowed>> {
-        let (form, before) = match &parent.form {
-            Form::Whole(whole) => (Form::Whole(whole.clone()), 0),
-            Form::Narrowed(narrowed) => match narrowed.whole.get() {
-                // Whoever has sets is a beginning: what it came from may go.
-                Some(whole) => (Form::Whole(whole.clone()), 0),
-                None => (parent.form.clone(), narrowed.links),
-            },
+        // Whoever has sets is a beginning: what it came from may go.
+        let now = parent.form.now();
+        let (beginning, before, links) = match now {
+            Ok(whole) => (&**whole, None, 1),
+            Err(narrowed) => (parent.form.beginning(), Some(&parent.form), narrowed.links + 1),
         };
-        let links = before + 1;
-        if links > MAX_LINKS || !form.beginning().extents().fit(links, &form, bound) {
+        if links > MAX_LINKS || !beginning.extents().fit(links, before, bound) {
             return None;
         }
+        let form = match now {
+            Ok(whole) => Form::Whole(whole.clone()),
+            Err(_) => parent.form.clone(),
+        };
         Some(Arc::new(Narrowed {
             parent: Authority { form },
             bound: *bound,

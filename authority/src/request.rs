@@ -54,6 +54,13 @@ impl Request {
         self.rules().into_owned()
     }
 
+    /// Whether deriving by it, with [`only`](crate::Answers::only) or [`exactly`](crate::Answers::exactly), is sure to leave
+    /// what names may stand for as it is. So it is for a simple one.
+    #[inline(always)]
+    pub fn leaves_answers(&self) -> bool {
+        self.simple().is_some()
+    }
+
     pub(crate) fn rules(&self) -> Cow<'_, Rules> {
         match &self.0 {
             Asked::Simple(bound) => Cow::Owned(bound.to_rules()),
