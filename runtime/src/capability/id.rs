@@ -43,7 +43,8 @@ pub(crate) struct Key<T> {
 }
 
 impl<T> Key<T> {
-    pub(super) fn new(place: usize, id: CapId) -> Self {
+    /// A key of these parts, for who had one and kept it so.
+    pub(crate) fn new(place: usize, id: CapId) -> Self {
         Key {
             // There is nothing at the last place.
             place: u32::try_from(place).unwrap_or(u32::MAX),
@@ -58,7 +59,7 @@ impl<T> Key<T> {
     }
 
     #[inline]
-    pub(super) fn place(self) -> usize {
+    pub(crate) fn place(self) -> usize {
         self.place as usize
     }
 

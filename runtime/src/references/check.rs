@@ -32,7 +32,7 @@ fn try_it<P: Passage>(store: &mut Store<VatState>) -> Result<bool, MintError> {
         for _ in 0..REFERENCES {
             let key = Key::to_nothing();
             let reference = P::mint(&mut scope, key)?;
-            P::expose(&mut scope, reference, key)?;
+            P::expose(&mut scope, &reference, key)?;
             // Garbage between them, so that the next collection moves them.
             ExternRef::new(RootScope::new(&mut scope), ())?;
             made.push((reference, key));

@@ -31,7 +31,7 @@ impl Passage for Compared {
 
     fn expose<H: Heap>(
         store: &mut H,
-        reference: Rooted<ExternRef>,
+        reference: &Rooted<ExternRef>,
         key: Key<Entry>,
     ) -> wasmtime::Result<u32> {
         Fast::expose(store, reference, key)

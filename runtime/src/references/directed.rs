@@ -40,7 +40,7 @@ fn capability(store: &mut impl AsContextMut<Data = VatState>) -> Key<Entry> {
 fn reference<H: Heap>(store: &mut H) -> (Rooted<ExternRef>, Key<Entry>) {
     let key = capability(store);
     let reference = Fast::mint(store, key).unwrap();
-    Fast::expose(store, reference, key).unwrap();
+    Fast::expose(store, &reference, key).unwrap();
     (reference, key)
 }
 
@@ -326,7 +326,7 @@ impl<F: Fault> Passage for Faulty<F> {
 
     fn expose<H: Heap>(
         store: &mut H,
-        reference: Rooted<ExternRef>,
+        reference: &Rooted<ExternRef>,
         key: Key<Entry>,
     ) -> wasmtime::Result<u32> {
         Fast::expose(store, reference, key)

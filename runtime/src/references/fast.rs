@@ -77,7 +77,7 @@ impl Passage for Fast {
 
     fn expose<H: Heap>(
         store: &mut H,
-        reference: Rooted<ExternRef>,
+        reference: &Rooted<ExternRef>,
         key: Key<Entry>,
     ) -> wasmtime::Result<u32> {
         let raw = Ordinary::expose(store, reference, key)?;

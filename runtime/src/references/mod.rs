@@ -110,8 +110,11 @@ pub(crate) trait Passage: 'static {
     fn mint<H: Heap>(store: &mut H, key: Key<Entry>) -> Result<Rooted<ExternRef>, MintError>;
 
     /// What wasm gets to hold. Valid only until the next collection, so it is the last step of a call.
-    fn expose<H: Heap>(store: &mut H, reference: Rooted<ExternRef>, key: Key<Entry>)
-    -> wasmtime::Result<u32>;
+    fn expose<H: Heap>(
+        store: &mut H,
+        reference: &Rooted<ExternRef>,
+        key: Key<Entry>,
+    ) -> wasmtime::Result<u32>;
 }
 
 /// Makes the reference for a key, outside of a call.
@@ -262,7 +265,17 @@ pub(crate) struct Call<'a> {
     /// What it returns beside its status.
     extra: [i32; MAX_EXTRA],
     /// What there is to say besides a number.
-    more: Option<Reply>,
+    more: More,
+    /// The references that it returns, as wasm gets them.
+    exposed: [u32; MAX_REFS],
+}
+
+/// A reply that is more than a number.
+enum More {
+    Nothing,
+    One(Key<Entry>),
+    Two(Key<Entry>, Key<Entry>),
+    Failure(Failure),
 }
 
 impl<'a> Call<'a> {
@@ -275,19 +288,21 @@ impl<'a> Call<'a> {
             keys: [None; MAX_REFS],
             ints: [0; MAX_INTS],
             extra: [0; MAX_EXTRA],
-            more: None,
+            more: More::Nothing,
+            exposed: [0; MAX_REFS],
         }
     }
 
-    /// Leaves a reply, or returns it where it is no more than a number.
+    /// Leaves a reply, or returns it where it is no more than a number. It is taken apart here, for a value that is moved as
+    /// a whole soon after its parts were written waits for them to arrive in memory.
     #[inline(always)]
     pub(crate) fn reply(&mut self, reply: Reply) -> i32 {
-        if let Ok(Outcome::Done(status)) = reply {
-            // There is nothing to drop, which the compiler does not see: it would put the reply into memory and look.
-            std::mem::forget(reply);
-            return status;
-        }
-        self.more = Some(reply);
+        self.more = match reply {
+            Ok(Outcome::Done(status)) => return status,
+            Ok(Outcome::One(key)) => More::One(key),
+            Ok(Outcome::Two(first, second)) => More::Two(first, second),
+            Err(failure) => More::Failure(failure),
+        };
         MORE
     }
 
@@ -339,21 +354,6 @@ impl<'a> Call<'a> {
         self.caller.gc(None).map_err(Failure::Trap)?;
         self.state_mut().read_letters();
         Ok(())
-    }
-}
-
-/// The raw results of a call: the references, then the status.
-struct Results {
-    refs: [u32; MAX_REFS],
-    extra: [i32; MAX_EXTRA],
-    status: i32,
-}
-
-impl Results {
-    /// The numbers that `import` returns, the status last.
-    fn numbers(&self, import: &Import) -> impl Iterator<Item = i32> {
-        let extra = self.extra.into_iter().take(import.extra_out);
-        extra.chain([self.status])
     }
 }
 
@@ -415,59 +415,86 @@ fn find_out<P: Passage>(
     })
 }
 
-/// Turns a status, and the reply that is left in the call, into raw results.
-fn leave<P: Passage>(call: &mut Call<'_>, status: i32) -> wasmtime::Result<Results> {
-    let mut results = Results {
-        refs: [0; MAX_REFS],
-        extra: call.extra,
-        status: 0,
-    };
-    let refused = match call.more.take().unwrap_or(Ok(Outcome::Done(status))) {
-        Ok(Outcome::Done(status)) => {
-            results.status = status;
-            None
-        }
-        Ok(Outcome::One(key)) => hand_out::<P>(call, [key], &mut results)?,
-        Ok(Outcome::Two(first, second)) => hand_out::<P>(call, [first, second], &mut results)?,
-        Err(Failure::Refused(refusal)) => Some(refusal),
-        Err(Failure::Trap(error)) => return Err(error),
-    };
-    if let Some(refusal) = refused {
-        results.status = refusal.code().status();
-        let key = call.keys.iter().flatten().next().copied();
-        let instance = call.instance();
-        call.caller
-            .data_mut()
-            .remember(instance, call.import, key, refusal);
+/// Does what a status that is [`MORE`] leaves to do, and returns the status that wasm gets. References are exposed last of
+/// all.
+fn leave<P: Passage>(call: &mut Call<'_>, status: i32) -> wasmtime::Result<i32> {
+    if status != MORE {
+        return Ok(status);
     }
-    Ok(results)
+    // Looked at where it is, for the sake of what is frequent: to move it would be to wait for it to arrive in memory.
+    let handed_out = match call.more {
+        More::Nothing => Ok(()),
+        More::One(key) => hand_out_one::<P>(call, key),
+        More::Two(first, second) => hand_out_two::<P>(call, [first, second]),
+        More::Failure(_) => match std::mem::replace(&mut call.more, More::Nothing) {
+            More::Failure(failure) => Err(failure),
+            _ => Ok(()),
+        },
+    };
+    match handed_out {
+        Ok(()) => Ok(0),
+        Err(Failure::Refused(refusal)) => Ok(refuse(call, refusal)),
+        Err(Failure::Trap(error)) => Err(error),
+    }
 }
 
-/// Makes the references of new capabilities. All are made before the first is exposed, for making one may
-/// move the others.
-fn hand_out<P: Passage>(
-    call: &mut Call<'_>,
-    keys: impl IntoIterator<Item = Key<Entry>> + Clone,
-    results: &mut Results,
-) -> wasmtime::Result<Option<crate::vat::Refusal>> {
-    let mut made: [Option<(Rooted<ExternRef>, Key<Entry>)>; MAX_REFS] = [None; MAX_REFS];
-    for (place, key) in made.iter_mut().zip(keys.clone()) {
+#[cold]
+fn refuse(call: &mut Call<'_>, refusal: crate::vat::Refusal) -> i32 {
+    let status = refusal.code().status();
+    let key = call.keys.iter().flatten().next().copied();
+    let instance = call.instance();
+    call.caller
+        .data_mut()
+        .remember(instance, call.import, key, refusal);
+    status
+}
+
+/// Makes the reference of a new capability.
+fn hand_out_one<P: Passage>(call: &mut Call<'_>, key: Key<Entry>) -> Result<(), Failure> {
+    match P::mint(&mut call.caller, key) {
+        Ok(reference) => expose::<P>(call, 0, &reference, key),
+        Err(error) => Err(not_made(call, error, &[key])),
+    }
+}
+
+/// Makes the references of two. Both are made before the first is exposed, for making one may move the other.
+fn hand_out_two<P: Passage>(call: &mut Call<'_>, keys: [Key<Entry>; MAX_REFS]) -> Result<(), Failure> {
+    let mut made = [None; MAX_REFS];
+    for (place, &key) in made.iter_mut().zip(&keys) {
         match P::mint(&mut call.caller, key) {
             Ok(reference) => *place = Some((reference, key)),
-            Err(MintError::Full) => {
-                for key in keys {
-                    call.state_mut().table.close(key);
-                }
-                let refusal = crate::vat::Refusal::limit("memory for references");
-                return Ok(Some(refusal));
-            }
-            Err(MintError::Engine(error)) => return Err(error),
+            Err(error) => return Err(not_made(call, error, &keys)),
         }
     }
-    for (raw, (reference, key)) in results.refs.iter_mut().zip(made.into_iter().flatten()) {
-        *raw = P::expose(&mut call.caller, reference, key)?;
+    for (place, (reference, key)) in made.into_iter().flatten().enumerate() {
+        expose::<P>(call, place, &reference, key)?;
     }
-    Ok(None)
+    Ok(())
+}
+
+#[inline(always)]
+fn expose<P: Passage>(
+    call: &mut Call<'_>,
+    place: usize,
+    reference: &Rooted<ExternRef>,
+    key: Key<Entry>,
+) -> Result<(), Failure> {
+    call.exposed[place] = P::expose(&mut call.caller, reference, key).map_err(Failure::Trap)?;
+    Ok(())
+}
+
+/// The reference of one of these could not be made, so all of them are given up.
+#[cold]
+fn not_made(call: &mut Call<'_>, error: MintError, keys: &[Key<Entry>]) -> Failure {
+    match error {
+        MintError::Full => {
+            for &key in keys {
+                call.state_mut().table.close(key);
+            }
+            Failure::Refused(crate::vat::Refusal::limit("memory for references"))
+        }
+        MintError::Engine(error) => Failure::Trap(error),
+    }
 }
 
 #[cfg(test)]

@@ -8,15 +8,19 @@ use wasmtime::{AsContext, ExternRef, RootScope, Rooted};
 use super::{Heap, MintError, Passage};
 use crate::capability::entry::Entry;
 use crate::capability::mailbox::{Letter, Mailbox};
-use crate::capability::{Key, PackedKey};
+use crate::capability::{CapId, Key};
 
 /// What the host keeps behind a reference: a name, never the object. The socket lives in the vat's table,
 /// so it is closed when it is closed and not when the collector gets to it.
+///
+/// Its parts are as wide as they are moved: a word that is written in halves and read whole waits for both to arrive in
+/// memory, and making a reference moves this twice.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    key: PackedKey<Entry>,
+    place: usize,
+    /// The number of the capability; none once it is closed.
+    id: Option<CapId>,
     vat: Arc<Mailbox>,
-    closed: bool,
 }
 
 // The smallest piece that glibc gives has room for that.
@@ -25,10 +29,14 @@ const _: () = assert!(size_of::<Handle>() <= 24);
 impl Handle {
     pub(crate) fn new(key: Key<Entry>, vat: Arc<Mailbox>) -> Self {
         Handle {
-            key: key.into(),
+            place: key.place(),
+            id: Some(key.id()),
             vat,
-            closed: false,
         }
+    }
+
+    fn key(&self) -> Option<Key<Entry>> {
+        Some(Key::new(self.place, self.id?))
     }
 
     /// What it names, for the vat with that mailbox.
@@ -36,18 +44,15 @@ impl Handle {
         if Arc::as_ptr(&self.vat) != vat {
             return Err(ErrorCode::ForeignReference);
         }
-        match self.closed {
-            true => Err(ErrorCode::Closed),
-            false => Ok(self.key.key()),
-        }
+        self.key().ok_or(ErrorCode::Closed)
     }
 }
 
 impl Drop for Handle {
     // Runs inside a collection: it must neither panic nor touch the store.
     fn drop(&mut self) {
-        if !self.closed {
-            self.vat.post(Letter::Unreachable(self.key.key()));
+        if let Some(key) = self.key() {
+            self.vat.post(Letter::Unreachable(key));
         }
     }
 }
@@ -63,7 +68,9 @@ impl Passage for Ordinary {
         consume: bool,
     ) -> wasmtime::Result<Result<Key<Entry>, ErrorCode>> {
         let mut scope = RootScope::new(store);
-        let Some(reference) = ExternRef::from_raw(&mut scope, raw) else {
+        // Looked at where it is: it would be moved as a whole, which waits for its parts to arrive in memory.
+        let reference = ExternRef::from_raw(&mut scope, raw);
+        let Some(reference) = &reference else {
             return Ok(Err(ErrorCode::NullReference));
         };
         let vat = Arc::as_ptr(&scope.as_context().data().mailbox);
@@ -73,7 +80,9 @@ impl Passage for Ordinary {
             let handle = data.and_then(|data| data.downcast_mut::<Handle>());
             return Ok(handle.map_or(Err(ErrorCode::ForeignReference), |handle| {
                 let found = handle.key_for(vat);
-                handle.closed |= found.is_ok();
+                if found.is_ok() {
+                    handle.id = None;
+                }
                 found
             }));
         }
@@ -89,7 +98,7 @@ impl Passage for Ordinary {
 
     fn expose<H: Heap>(
         store: &mut H,
-        reference: Rooted<ExternRef>,
+        reference: &Rooted<ExternRef>,
         _key: Key<Entry>,
     ) -> wasmtime::Result<u32> {
         reference.to_raw(store)

@@ -15,8 +15,7 @@ use refcap_abi::{ErrorCode, Import, Param};
 use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
 use super::{
-    Body, Call, MAX_EXTRA, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Results, Site, enter, leave,
-    suspending,
+    Body, Call, MAX_EXTRA, MAX_INTS, MAX_REFS, MORE, Outcome, Passage, Site, enter, leave, suspending,
 };
 use crate::capability::Key;
 use crate::capability::entry::Entry;
@@ -93,7 +92,7 @@ where
     };
     let reply = reply.map(Outcome::Done).map_err(Into::into);
     let status = call.reply(reply);
-    Ok(leave::<P>(&mut call, status)?.status)
+    leave::<P>(&mut call, status)
 }
 
 /// Registers a host function that answers at once.
@@ -160,7 +159,8 @@ where
                 // No reply is left in it, which the compiler does not see: it would look for one to drop.
                 std::mem::forget(call);
             } else {
-                write(import, values, &leave::<P>(&mut call, status)?);
+                let status = leave::<P>(&mut call, status)?;
+                write(import, values, &call, status);
             }
             Ok(())
         })?;
@@ -213,13 +213,12 @@ fn write_extra(values: &mut [MaybeUninit<ValRaw>], numbers: &[i32; MAX_EXTRA], c
     }
 }
 
-/// Writes the results of `import`.
-fn write(import: &Import, values: &mut [MaybeUninit<ValRaw>], results: &Results) {
-    let (refs, rest) = values.split_at_mut(import.refs_out);
-    for (value, raw) in refs.iter_mut().zip(results.refs) {
+/// Writes the results of `import`: the references, the numbers, the status.
+fn write(import: &Import, values: &mut [MaybeUninit<ValRaw>], call: &Call<'_>, status: i32) {
+    let (refs, numbers) = values.split_at_mut(import.refs_out);
+    for (value, &raw) in refs.iter_mut().zip(&call.exposed) {
         value.write(ValRaw::externref(raw));
     }
-    for (value, number) in rest.iter_mut().zip(results.numbers(import)) {
-        value.write(ValRaw::i32(number));
-    }
+    write_extra(numbers, &call.extra, import.extra_out);
+    numbers[import.extra_out].write(ValRaw::i32(status));
 }

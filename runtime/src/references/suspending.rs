@@ -7,7 +7,7 @@ use refcap_abi::Import;
 use tracing::Instrument;
 use wasmtime::{Caller, ExternRef, Linker, Rooted};
 
-use super::{Call, Passage, Reply, Results, Site, enter, leave};
+use super::{Call, Passage, Reply, Site, enter, leave};
 use crate::vat::VatState;
 
 /// A body that may suspend the guest.
@@ -42,8 +42,8 @@ pub(super) fn define<P: Passage>(
                                     Ok(()) => finish(&mut call, site, body).await,
                                     Err(code) => call.reply(Err(code.into())),
                                 };
-                                let results = leave::<P>(&mut call, status)?;
-                                results.$results(&mut call)
+                                let status = leave::<P>(&mut call, status)?;
+                                call.$results(status)
                             })
                         },
                     )?;
@@ -105,18 +105,19 @@ async fn finish(call: &mut Call<'_>, site: Site, body: Later) -> i32 {
     call.reply(reply)
 }
 
-impl Results {
-    fn number(self, _: &mut Call<'_>) -> wasmtime::Result<i32> {
-        Ok(self.status)
+/// The results of a call that is over, by the shape of its import.
+impl Call<'_> {
+    fn number(&mut self, status: i32) -> wasmtime::Result<i32> {
+        Ok(status)
     }
 
-    fn five_numbers(self, _: &mut Call<'_>) -> wasmtime::Result<(i32, i32, i32, i32, i32)> {
+    fn five_numbers(&mut self, status: i32) -> wasmtime::Result<(i32, i32, i32, i32, i32)> {
         let [a, b, c, d] = self.extra;
-        Ok((a, b, c, d, self.status))
+        Ok((a, b, c, d, status))
     }
 
-    fn reference(self, call: &mut Call<'_>) -> wasmtime::Result<(Reference, i32)> {
-        let [raw, _] = self.refs;
-        Ok((ExternRef::from_raw(call.caller(), raw), self.status))
+    fn reference(&mut self, status: i32) -> wasmtime::Result<(Reference, i32)> {
+        let [raw, _] = self.exposed;
+        Ok((ExternRef::from_raw(&mut self.caller, raw), status))
     }
 }
