@@ -7,9 +7,9 @@ use refcap_abi::ErrorCode;
 use super::id::{CapId, Key};
 use super::lineage::{Node, Tree};
 use super::membrane::Cut;
-use super::nodes::Link;
 use super::object::Object;
 use super::obtained::Obtained;
+use super::pool::Link;
 use super::rights::Rights;
 use crate::budget::Account;
 use crate::guard::Guard;
@@ -21,41 +21,47 @@ use crate::vat::{Child, Spawner};
 /// fetch it is most of what a use costs.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(super) tree: Arc<Tree>,
+    /// Where its [`Origin`] is in the vat's table.
+    pub(super) origin: Link,
     /// The place of its node, which has its number.
     node: Link,
     pub(super) narrowings: u32,
-    pub(super) label: Arc<str>,
     aside: Option<Box<Aside>>,
     pub(super) object: Object,
 }
 
+/// What a capability has in common with most of those that it comes from and that come from it.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) label: Arc<str>,
+}
+
 /// What few have.
 #[derive(Debug)]
-struct Aside {
+pub(super) struct Aside {
     /// The budget that it draws on. A Net's is in its rights.
     account: Option<Arc<Account>>,
     /// Where a socket comes from that a program gave.
     obtained: Option<Arc<Obtained>>,
 }
 
+impl Aside {
+    pub(super) fn of(account: Option<Arc<Account>>, obtained: Option<Arc<Obtained>>) -> Option<Box<Aside>> {
+        let has_more = account.is_some() || obtained.is_some();
+        has_more.then(|| Box::new(Aside { account, obtained }))
+    }
+}
+
 impl Entry {
     /// One whose node is not known yet.
-    #[inline]
-    pub(super) fn new(
-        tree: Arc<Tree>,
-        label: Arc<str>,
-        account: Option<Arc<Account>>,
-        obtained: Option<Arc<Obtained>>,
-        object: Object,
-    ) -> Entry {
-        let has_more = account.is_some() || obtained.is_some();
+    #[inline(always)]
+    pub(super) fn new(origin: Link, aside: Option<Box<Aside>>, object: Object) -> Entry {
         Entry {
-            tree,
+            origin,
             node: Link::NONE,
             narrowings: 0,
-            label,
-            aside: has_more.then(|| Box::new(Aside { account, obtained })),
+            aside,
             object,
         }
     }
@@ -85,10 +91,6 @@ impl Entry {
 
     pub(crate) fn object(&self) -> &Object {
         &self.object
-    }
-
-    pub(crate) fn label(&self) -> &Arc<str> {
-        &self.label
     }
 
     /// What a Net allows.
@@ -195,10 +197,10 @@ impl Entry {
         }
     }
 
-    /// The lineage and target of a Revoker.
-    pub(crate) fn revoker(&self) -> Result<(&Arc<Tree>, Key<Node>), ErrorCode> {
+    /// The target of a Revoker, which is in the Revoker's lineage.
+    pub(crate) fn revoker(&self) -> Result<Key<Node>, ErrorCode> {
         match &self.object {
-            Object::Revoker(target) => Ok((&self.tree, target.key())),
+            Object::Revoker(target) => Ok(target.key()),
             _ => Err(ErrorCode::WrongKind),
         }
     }
@@ -212,7 +214,5 @@ mod tests {
     #[test]
     fn an_entry_with_its_number_is_a_line_of_the_cache() {
         assert_eq!((size_of::<Slot<Entry>>(), align_of::<Slot<Entry>>()), (64, 64));
-        // That there is none takes no more, which is what a free place in a slab comes to.
-        assert_eq!(size_of::<Option<Slot<Entry>>>(), 64);
     }
 }

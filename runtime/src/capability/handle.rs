@@ -209,7 +209,7 @@ impl Capability {
     pub fn only(&self, rules: &Rules) -> Result<Capability, DeriveError> {
         let request = Request::from(rules.clone());
         self.derive(&Terms::new(), |rights| {
-            Ok(Arc::new(rights.only(&request).map_err(AuthorityError::from)?))
+            Ok(rights.only(&request).map_err(AuthorityError::from)?)
         })
     }
 
@@ -221,7 +221,7 @@ impl Capability {
     /// capability allows; the error names the rule and the field.
     pub fn exactly(&self, rules: &Rules) -> Result<Capability, DeriveError> {
         let request = Request::from(rules.clone());
-        self.derive(&Terms::new(), |rights| Ok(Arc::new(rights.exactly(&request)?)))
+        self.derive(&Terms::new(), |rights| Ok(rights.exactly(&request)?))
     }
 
     /// Derives a capability to the same things on further terms: budgets, which draw on this one's, a lease,

@@ -401,9 +401,11 @@ fn describe(nodes: &Nodes, place: Place) -> Option<CapabilityInfo> {
         label: nodes.label(node).cloned().unwrap_or_default(),
         authority: rights.map(|rights| rights.authority.clone()),
         usage: rights
-            .and_then(|rights| rights.account.as_ref())
+            .and_then(|rights| rights.conditions.account.as_ref())
             .map(|account| account.usage()),
-        guards: rights.map(|rights| rights.guards.names()).unwrap_or_default(),
+        guards: rights
+            .map(|rights| rights.conditions.guards.names())
+            .unwrap_or_default(),
         expires: nodes
             .more(node)
             .and_then(|more| more.lease.as_ref())

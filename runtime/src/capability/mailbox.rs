@@ -49,8 +49,10 @@ pub(crate) struct Mailbox {
     stopped: AtomicBool,
     /// Set when the vat ends: nobody reads letters any more.
     ended: AtomicBool,
-    /// Nodes in any lineage that this vat made and that are still kept.
-    capabilities: AtomicUsize,
+    /// Nodes in any lineage that this vat ever made, and those of them that are no more. Only who has the vat's table makes
+    /// them, so counting those takes no atomic operation.
+    made: AtomicUsize,
+    gone: AtomicUsize,
     sockets: AtomicUsize,
     /// Guards that this vat brought, and their instances.
     guards: AtomicUsize,
@@ -73,7 +75,8 @@ impl Mailbox {
             letters: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            capabilities: AtomicUsize::new(0),
+            made: AtomicUsize::new(0),
+            gone: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             guards: AtomicUsize::new(0),
             lent: Lent::default(),
@@ -174,16 +177,21 @@ impl Mailbox {
         &self.calls
     }
 
+    /// To be called by who has the vat's table, and the lineage locked that the node is in.
     pub(crate) fn count_capability(&self) {
-        self.capabilities.fetch_add(1, Ordering::Relaxed);
+        let made = self.made.load(Ordering::Relaxed);
+        self.made.store(made.wrapping_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn discount_capabilities(&self, count: usize) {
-        self.capabilities.fetch_sub(count, Ordering::Relaxed);
+        self.gone.fetch_add(count, Ordering::Release);
     }
 
+    /// Nodes in any lineage that this vat made and that are still kept.
     pub(crate) fn capabilities(&self) -> usize {
-        self.capabilities.load(Ordering::Relaxed)
+        // In this order: what is known to be gone is known to have been made.
+        let gone = self.gone.load(Ordering::Acquire);
+        self.made.load(Ordering::Relaxed).wrapping_sub(gone)
     }
 
     pub(crate) fn sockets(&self) -> usize {

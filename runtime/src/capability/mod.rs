@@ -17,6 +17,7 @@ pub(crate) mod membrane;
 mod nodes;
 mod object;
 mod obtained;
+mod pool;
 pub(crate) mod rights;
 pub(crate) mod table;
 

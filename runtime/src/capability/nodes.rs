@@ -17,32 +17,11 @@ use super::lease::Lease;
 use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
 use super::membrane::Seat;
+use super::pool::{Link, Pool};
 use super::rights::Rights;
 
 /// Where a node is. Valid until the node is taken out, which those who have the lineage's lock see to.
 pub(super) type Place = usize;
-
-/// A place that a node or one of its parts may have, in half the size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Link(u32);
-
-impl Link {
-    pub(super) const NONE: Link = Link(u32::MAX);
-
-    /// [`Nodes::insert`] sees to it that places are smaller than that.
-    pub(super) fn to(place: usize) -> Link {
-        Link(u32::try_from(place).unwrap_or(u32::MAX))
-    }
-
-    fn place(self) -> Option<usize> {
-        (self != Link::NONE).then_some(self.0 as usize)
-    }
-
-    /// The key of what has that number, if it is at the place; of nothing, if the link leads nowhere.
-    pub(super) fn key<T>(self, id: CapId) -> Key<T> {
-        Key::new(self.0 as usize, id)
-    }
-}
 
 /// One capability's place in the tree.
 #[derive(Debug, Clone, Copy)]
@@ -131,58 +110,6 @@ impl Pool<Owner> {
             }
             owner.ended += 1;
             owner.fallen.extend(node.entry());
-        }
-    }
-}
-
-/// Values that many nodes have in common, each once and counted.
-#[derive(Debug)]
-struct Pool<T>(Slab<(u32, T)>);
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Pool(Slab::new())
-    }
-}
-
-impl<T> Pool<T> {
-    fn add(&mut self, value: T) -> Link {
-        Link::to(self.0.insert((1, value)))
-    }
-
-    fn get(&self, link: Link) -> Option<&T> {
-        self.0.get(link.0 as usize).map(|(_, value)| value)
-    }
-
-    fn get_mut(&mut self, link: Link) -> Option<&mut T> {
-        self.0.get_mut(link.0 as usize).map(|(_, value)| value)
-    }
-
-    /// One more node has it.
-    fn share(&mut self, link: Link) -> Link {
-        if let Some((count, _)) = self.0.get_mut(link.0 as usize) {
-            *count += 1;
-        }
-        link
-    }
-
-    /// One node less has it. Returns the value when it was the last.
-    fn release(&mut self, link: Link) -> Option<T> {
-        let (count, _) = self.0.get_mut(link.0 as usize)?;
-        *count -= 1;
-        if *count > 0 {
-            return None;
-        }
-        Some(self.0.remove(link.0 as usize).1)
-    }
-}
-
-impl<T: ?Sized> Pool<Arc<T>> {
-    /// One more node has that value, which is most often the one at `likely`.
-    fn have(&mut self, likely: Link, value: &Arc<T>) -> Link {
-        match self.get(likely) {
-            Some(its) if Arc::ptr_eq(its, value) => self.share(likely),
-            _ => self.add(value.clone()),
         }
     }
 }
@@ -437,8 +364,8 @@ impl Nodes {
         fallen
             .sockets
             .extend(self.more.drain().filter_map(|more| more.socket));
-        self.labels.0.clear();
-        self.rights.0.clear();
+        self.labels.clear();
+        self.rights.clear();
         self.nodes.clear();
         self.give_back();
         fallen
@@ -459,14 +386,11 @@ impl Nodes {
 
     /// A vat has so many nodes less.
     fn disown(&mut self, link: Link, count: usize) {
-        let Some((nodes, owner)) = self.owners.0.get_mut(link.0 as usize) else {
-            return;
-        };
-        owner.mailbox.discount_capabilities(count);
-        *nodes -= u32::try_from(count).unwrap_or(*nodes);
-        if *nodes == 0 {
+        if let Some(owner) = self.owners.get(link) {
+            owner.mailbox.discount_capabilities(count);
+        }
+        if let Some(owner) = self.owners.release_many(link, count) {
             self.by_vat.remove(&owner.mailbox.vat());
-            self.owners.0.remove(link.0 as usize);
         }
     }
 
@@ -630,7 +554,7 @@ mod tests {
             insert(Some(top));
         }
         assert_eq!(vat.capabilities(), 101);
-        let kept = |nodes: &Nodes| (nodes.labels.0.len(), nodes.rights.0.len(), nodes.owners.0.len());
+        let kept = |nodes: &Nodes| (nodes.labels.len(), nodes.rights.len(), nodes.owners.len());
         assert_eq!(kept(&nodes), (1, 1, 1));
         assert_eq!((Arc::strong_count(&label), Arc::strong_count(&rights)), (2, 2));
         nodes.fell(top);

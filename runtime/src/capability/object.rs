@@ -74,7 +74,7 @@ impl Object {
             Object::UdpSocket(door) => Some(door.clone()),
             Object::Child(child) => Some(child.control().clone()),
             Object::Implemented(line) => Some(line.clone()),
-            Object::Net(rights) => rights.by.clone().map(|line| line as Arc<dyn Sever>),
+            Object::Net(rights) => rights.conditions.by.clone().map(|line| line as Arc<dyn Sever>),
             Object::Poller(_)
             | Object::Guard(_)
             | Object::Revoker(_)
@@ -85,6 +85,7 @@ impl Object {
     }
 
     /// The same for one more holder, who can lose it alone.
+    #[inline(always)]
     pub(super) fn for_another(self) -> Object {
         match self {
             Object::Implemented(line) => Object::Implemented(line.for_another()),

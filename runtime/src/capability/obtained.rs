@@ -28,7 +28,7 @@ impl Obtained {
     pub(crate) fn from(source: Capability, asked: Query) -> Arc<Obtained> {
         let rights = source.tree().rights(source.node()).and_then(|(rights, _)| rights);
         Arc::new(Obtained {
-            account: rights.and_then(|rights| rights.account.clone()),
+            account: rights.and_then(|rights| rights.conditions.account.clone()),
             asked,
             _source: source,
         })

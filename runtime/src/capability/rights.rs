@@ -17,6 +17,16 @@ pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(10 * 365 * 24 * 3
 #[derive(Debug, Clone)]
 pub(crate) struct Rights {
     pub(crate) authority: Authority,
+    pub(crate) conditions: Arc<Conditions>,
+    /// Whether others may be derived from it.
+    pub(crate) derivable: bool,
+    /// Whether it may be handed to a second program.
+    pub(crate) transferable: bool,
+}
+
+/// What holds of a Net beside its authority. Most Nets have that of the one that they come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Conditions {
     /// Which addresses its names may stand for.
     pub(crate) answers: Answers,
     /// The budget that it draws on.
@@ -25,10 +35,6 @@ pub(crate) struct Rights {
     pub(crate) guards: Guards,
     /// The way to the program that does what is allowed, where that is not the host.
     pub(crate) by: Option<Arc<Line>>,
-    /// Whether others may be derived from it.
-    pub(crate) derivable: bool,
-    /// Whether it may be handed to a second program.
-    pub(crate) transferable: bool,
 }
 
 /// Why terms could not be made those of a capability.
@@ -44,15 +50,27 @@ pub(crate) enum TermsRefused {
     Implemented,
 }
 
-impl Rights {
-    /// The rights to what an authority allows, without limits. Names stand for what they may by default.
-    pub(crate) fn of(authority: Authority) -> Rights {
-        Rights {
-            authority,
-            answers: Answers::standard(),
+impl Conditions {
+    fn of(answers: Answers) -> Conditions {
+        Conditions {
+            answers,
             account: None,
             guards: Guards::default(),
             by: None,
+        }
+    }
+}
+
+impl Rights {
+    /// The rights to what an authority allows, without limits. Names stand for what they may by default.
+    pub(crate) fn of(authority: Authority) -> Rights {
+        Rights::on(authority, Conditions::of(Answers::standard()))
+    }
+
+    fn on(authority: Authority, conditions: Conditions) -> Rights {
+        Rights {
+            authority,
+            conditions: Arc::new(conditions),
             derivable: true,
             transferable: true,
         }
@@ -60,54 +78,63 @@ impl Rights {
 
     /// The rights that a policy grants.
     pub(crate) fn granted(policy: &Policy) -> Result<Arc<Rights>, GrantRefused> {
-        let rights = Rights {
-            answers: Answers::from_rules(&policy.rules)?,
-            ..Rights::of(Authority::from_rules(&policy.rules)?)
-        };
+        let conditions = Conditions::of(Answers::from_rules(&policy.rules)?);
+        let rights = Rights::on(Authority::from_rules(&policy.rules)?, conditions);
         Ok(Arc::new(rights).limit(&policy.terms)?)
     }
 
     /// The rights to what rules allow, where a program does it.
     pub(crate) fn implemented(by: Arc<Line>, rules: &Rules) -> Result<Rights, TooComplex> {
-        Ok(Rights {
-            answers: Answers::from_rules(rules)?,
+        let conditions = Conditions {
             by: Some(by),
-            ..Rights::of(Authority::from_rules(rules)?)
-        })
+            ..Conditions::of(Answers::from_rules(rules)?)
+        };
+        Ok(Rights::on(Authority::from_rules(rules)?, conditions))
     }
 
-    pub(crate) fn only(&self, request: &Request) -> Result<Rights, TooComplex> {
-        Ok(self.narrowed_to(
-            self.authority.only_request(request)?,
-            self.answers.only_request(request)?,
-        ))
+    #[inline]
+    pub(crate) fn only(&self, request: &Request) -> Result<Arc<Rights>, TooComplex> {
+        let authority = self.authority.only_request(request)?;
+        if request.leaves_answers() {
+            return Ok(self.narrowed_to(authority, self.conditions.clone()));
+        }
+        Ok(self.narrowed_with(authority, self.conditions.answers.only_request(request)?))
     }
 
-    pub(crate) fn exactly(&self, request: &Request) -> Result<Rights, DeriveError> {
-        Ok(self.narrowed_to(
-            self.authority.exactly_request(request)?,
-            self.answers.exactly_request(request)?,
-        ))
+    pub(crate) fn exactly(&self, request: &Request) -> Result<Arc<Rights>, DeriveError> {
+        let authority = self.authority.exactly_request(request)?;
+        let answers = self.conditions.answers.exactly_request(request)?;
+        Ok(self.narrowed_with(authority, answers))
     }
 
-    pub(crate) fn except(&self, request: &Request) -> Result<Rights, TooComplex> {
-        Ok(self.narrowed_to(
-            self.authority.except_request(request)?,
-            self.answers.except_request(request)?,
-        ))
+    pub(crate) fn except(&self, request: &Request) -> Result<Arc<Rights>, TooComplex> {
+        let authority = self.authority.except_request(request)?;
+        let answers = self.conditions.answers.except_request(request)?;
+        Ok(self.narrowed_with(authority, answers))
+    }
+
+    fn narrowed_with(&self, authority: Authority, answers: Answers) -> Arc<Rights> {
+        self.narrowed_to(
+            authority,
+            self.on_conditions(|conditions| conditions.answers = answers),
+        )
     }
 
     /// On the same terms, to less.
-    fn narrowed_to(&self, authority: Authority, answers: Answers) -> Rights {
-        Rights {
+    #[inline(always)]
+    fn narrowed_to(&self, authority: Authority, conditions: Arc<Conditions>) -> Arc<Rights> {
+        Arc::new(Rights {
             authority,
-            answers,
-            account: self.account.clone(),
-            guards: self.guards.clone(),
-            by: self.by.clone(),
-            derivable: self.derivable,
-            transferable: self.transferable,
-        }
+            conditions,
+            ..*self
+        })
+    }
+
+    /// The conditions, but for what `change` does.
+    fn on_conditions(&self, change: impl FnOnce(&mut Conditions)) -> Arc<Conditions> {
+        let mut conditions = Conditions::clone(&self.conditions);
+        change(&mut conditions);
+        Arc::new(conditions)
     }
 
     /// The same to what `bound` allows too, or `None` where that is no less.
@@ -123,8 +150,9 @@ impl Rights {
 
     /// The same, where one more guard is asked.
     pub(crate) fn guarded(&self, post: Arc<Post>) -> Result<Rights, GuardError> {
+        let guards = self.conditions.guards.with(post)?;
         Ok(Rights {
-            guards: self.guards.with(post)?,
+            conditions: self.on_conditions(|conditions| conditions.guards = guards),
             ..self.clone()
         })
     }
@@ -133,47 +161,51 @@ impl Rights {
     /// Terms that say nothing of the rights (a lease, a label) leave them the same value.
     pub(crate) fn limit(self: &Arc<Self>, terms: &Terms) -> Result<Arc<Rights>, TermsRefused> {
         terms.check()?;
-        let account = Account::open(self.account.clone(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
-        if self.by.is_some() && account.is_some() {
+        let before = self.conditions.account.as_ref();
+        let account = Account::open(before.cloned(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
+        if self.conditions.by.is_some() && account.is_some() {
             return Err(TermsRefused::Implemented);
         }
-        let rights = Rights {
-            account,
-            derivable: self.derivable && !terms.no_derive,
-            transferable: self.transferable && !terms.no_hand_over,
-            ..Rights::clone(self)
-        };
-        Ok(match rights.has_the_terms_of(self) {
-            true => self.clone(),
-            false => Arc::new(rights),
-        })
+        let derivable = self.derivable && !terms.no_derive;
+        let transferable = self.transferable && !terms.no_hand_over;
+        let same_budget = account.as_ref().map(Arc::as_ptr) == before.map(Arc::as_ptr);
+        if same_budget && (derivable, transferable) == (self.derivable, self.transferable) {
+            return Ok(self.clone());
+        }
+        Ok(Arc::new(Rights {
+            authority: self.authority.clone(),
+            conditions: match same_budget {
+                true => self.conditions.clone(),
+                false => self.on_conditions(|conditions| conditions.account = account),
+            },
+            derivable,
+            transferable,
+        }))
     }
 
     /// The same for one more holder, who can lose it alone.
+    #[inline]
     pub(crate) fn for_another(self: Arc<Self>) -> Arc<Rights> {
-        match &self.by {
+        match &self.conditions.by {
             None => self,
-            Some(line) => Arc::new(Rights {
-                by: Some(line.for_another()),
-                ..Rights::clone(&self)
-            }),
+            Some(line) => Arc::new(self.done_by(line.for_another())),
         }
     }
 
     /// The same for a holder on the other side of membranes; `None` where that is no different.
     pub(crate) fn behind(&self, membranes: &Membranes) -> Result<Option<Arc<Rights>>, TooMany> {
-        let Some(line) = &self.by else { return Ok(None) };
-        Ok(Some(Arc::new(Rights {
-            by: Some(line.behind(membranes)?),
-            ..self.clone()
-        })))
+        let Some(line) = &self.conditions.by else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(self.done_by(line.behind(membranes)?))))
     }
 
-    /// Whether the terms are the same: the budget, and the flags.
-    fn has_the_terms_of(&self, other: &Rights) -> bool {
-        let account = |rights: &Rights| rights.account.as_ref().map(Arc::as_ptr);
-        account(self) == account(other)
-            && (self.derivable, self.transferable) == (other.derivable, other.transferable)
+    /// The same, on another way to the program.
+    fn done_by(&self, line: Arc<Line>) -> Rights {
+        Rights {
+            conditions: self.on_conditions(|conditions| conditions.by = Some(line)),
+            ..self.clone()
+        }
     }
 }
 

@@ -9,13 +9,14 @@ use std::time::Instant;
 use refcap_abi::{ErrorCode, Kind};
 
 use super::Capability;
-use super::entry::Entry;
+use super::entry::{Aside, Entry, Origin};
 use super::id::{CapId, Key, Register};
 use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Tree};
 use super::mailbox::{Letter, Mailbox};
 pub(crate) use super::object::Object;
 use super::object::Passing;
 use super::obtained::Obtained;
+use super::pool::{Link, Pool};
 use super::rights::Rights;
 use crate::audit;
 use crate::vat::Child;
@@ -40,7 +41,8 @@ struct Beside {
 
 /// What a new capability is derived from.
 struct Parent {
-    tree: Arc<Tree>,
+    /// The new one's, which it has a share of already.
+    origin: Link,
     node: Key<Node>,
     /// How often it had been narrowed when it was looked at, where that matters.
     narrowings: Option<u32>,
@@ -54,6 +56,7 @@ pub(crate) struct CapTable {
     /// The most capabilities that the vat may have.
     limit: usize,
     entries: Register<Entry>,
+    origins: Pool<Origin>,
 }
 
 /// Why a vat could not get another capability.
@@ -93,6 +96,7 @@ impl CapTable {
             bounds,
             limit: limit.min(Register::<Entry>::MOST),
             entries: Register::default(),
+            origins: Pool::default(),
         }
     }
 
@@ -126,7 +130,29 @@ impl CapTable {
 
     /// The label of a capability that is or was in the table.
     pub(crate) fn label(&self, key: Key<Entry>) -> Option<&Arc<str>> {
-        self.entries.get(key).map(Entry::label)
+        let origin = self.origin(self.entries.get(key)?).ok()?;
+        Some(&origin.label)
+    }
+
+    /// The lineage that a capability of this table is in, and its label.
+    pub(crate) fn origin(&self, entry: &Entry) -> Result<&Origin, ErrorCode> {
+        self.origins.get(entry.origin).ok_or(ErrorCode::Revoked)
+    }
+
+    /// Adds a Net derived from `parent`: what [`derive`](CapTable::derive) would add. That it is a Net is known when this is
+    /// compiled, so the object need not be made before its place is there.
+    pub(crate) fn derive_net(
+        &mut self,
+        parent: Key<Entry>,
+        rights: Arc<Rights>,
+        own: Own,
+    ) -> Result<Key<Entry>, NoBirth> {
+        let beside = Beside {
+            lease: own.lease,
+            ..Beside::default()
+        };
+        let parent = self.parent(parent, own.label)?;
+        self.insert(parent, || Object::Net(rights.for_another()), beside)
     }
 
     /// Adds a capability derived from `parent`.
@@ -137,7 +163,6 @@ impl CapTable {
         own: Own,
     ) -> Result<Key<Entry>, NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
-        let (tree, node, narrowings) = (above.tree.clone(), above.node(parent.id()), above.narrowings);
         let rights = match (&object, &above.object) {
             // These check each peer or packet, by what their Net allows at that time.
             (Object::Name(_) | Object::TcpListener(_) | Object::UdpSocket(_), Object::Net(rights)) => {
@@ -145,18 +170,13 @@ impl CapTable {
             }
             _ => None,
         };
-        let label = own.label.unwrap_or_else(|| above.label.clone());
-        let parent = Parent {
-            tree,
-            node,
-            narrowings: Some(narrowings),
-        };
         let beside = Beside {
             rights,
             lease: own.lease,
             obtained: None,
         };
-        self.insert(parent, label, object, beside)
+        let parent = self.parent(parent, own.label)?;
+        self.insert(parent, || object.for_another(), beside)
     }
 
     /// Adds a socket or Name that a program gave who implements the Net `parent`.
@@ -166,18 +186,36 @@ impl CapTable {
         object: Object,
         obtained: Arc<Obtained>,
     ) -> Result<Key<Entry>, NoBirth> {
-        let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
-        let label = above.label.clone();
-        let parent = Parent {
-            tree: above.tree.clone(),
-            node: above.node(parent.id()),
-            narrowings: Some(above.narrowings),
-        };
         let beside = Beside {
             obtained: Some(obtained),
             ..Beside::default()
         };
-        self.insert(parent, label, object, beside)
+        let parent = self.parent(parent, None)?;
+        self.insert(parent, || object.for_another(), beside)
+    }
+
+    /// One of the table's own as a parent. The child has the parent's label if it has none.
+    #[inline(always)]
+    fn parent(&mut self, key: Key<Entry>, label: Option<Arc<str>>) -> Result<Parent, NoBirth> {
+        let above = self.entries.get(key).ok_or(NoBirth::Revoked)?;
+        let origin = match label {
+            None => self.origins.share(above.origin),
+            Some(label) => {
+                let origin = self.origins.get(above.origin).ok_or(NoBirth::Revoked)?;
+                match Arc::ptr_eq(&origin.label, &label) {
+                    true => self.origins.share(above.origin),
+                    false => {
+                        let tree = origin.tree.clone();
+                        self.origins.add(Origin { tree, label })
+                    }
+                }
+            }
+        };
+        Ok(Parent {
+            origin,
+            node: above.node(key.id()),
+            narrowings: Some(above.narrowings),
+        })
     }
 
     /// Adds a capability that somebody else holds: one more below theirs. The embedder grants so, and so do
@@ -195,8 +233,9 @@ impl CapTable {
             {
                 return Err(NoBirth::NotTransferable);
             }
+            let (tree, label) = (grant.tree().clone(), self.granted_as(name, grant));
             let parent = Parent {
-                tree: grant.tree().clone(),
+                origin: self.origins.add(Origin { tree, label }),
                 node: grant.node(),
                 narrowings: Some(narrowings),
             };
@@ -205,7 +244,7 @@ impl CapTable {
                 lease: None,
                 obtained: grant.obtained().cloned(),
             };
-            match self.insert(parent, self.granted_as(name, grant), object, beside) {
+            match self.insert(parent, || object.for_another(), beside) {
                 // Narrowed between the two looks.
                 Err(NoBirth::Stale) => {}
                 result => return result,
@@ -228,7 +267,8 @@ impl CapTable {
 
     fn try_hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
         let entry = self.get(key).map_err(NotHandedOver::Code)?;
-        let (tree, kind, label) = (entry.tree.clone(), entry.object.kind(), entry.label.clone());
+        let Origin { tree, label } = self.origin(entry).map_err(NotHandedOver::Code)?;
+        let (tree, kind, label) = (tree.clone(), entry.object.kind(), label.clone());
         match entry.object.passing() {
             Passing::Never => Err(NotHandedOver::Never(kind)),
             Passing::Moved => {
@@ -293,11 +333,14 @@ impl CapTable {
         let label = label.into();
         let (tree, node) = Tree::plant(Birth::new(object.kind(), &label));
         let parent = Parent {
-            tree: tree.clone(),
+            origin: self.origins.add(Origin {
+                tree: tree.clone(),
+                label,
+            }),
             node,
             narrowings: None,
         };
-        let key = self.insert(parent, label, object, Beside::default())?;
+        let key = self.insert(parent, || object, Beside::default())?;
         // Nobody else holds it.
         tree.close(node);
         Ok(key)
@@ -322,11 +365,28 @@ impl CapTable {
     }
 
     /// Adds a capability with its entry and its node.
+    // Inlined, and the object made where it stays: what is written in parts and moved on as a whole waits for the parts to
+    // arrive in memory.
+    #[inline(always)]
     fn insert(
         &mut self,
         parent: Parent,
-        label: Arc<str>,
-        object: Object,
+        object: impl FnOnce() -> Object,
+        beside: Beside,
+    ) -> Result<Key<Entry>, NoBirth> {
+        let origin = parent.origin;
+        let made = self.try_insert(parent, object, beside);
+        if made.is_err() {
+            self.origins.release(origin);
+        }
+        made
+    }
+
+    #[inline(always)]
+    fn try_insert(
+        &mut self,
+        parent: Parent,
+        object: impl FnOnce() -> Object,
         Beside {
             rights,
             lease,
@@ -334,22 +394,26 @@ impl CapTable {
         }: Beside,
     ) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
-        let object = object.for_another();
-        let (id, kind) = (CapId::next(), object.kind());
+        let id = CapId::next();
         let account = match &obtained {
             Some(obtained) => obtained.account().cloned(),
-            None => rights.as_ref().and_then(|rights| rights.account.clone()),
+            None => rights
+                .as_ref()
+                .and_then(|rights| rights.conditions.account.clone()),
         };
+        let aside = Aside::of(account, obtained);
         let (above, narrowings) = (parent.node, parent.narrowings);
+        let origin = self.origins.get(parent.origin).ok_or(NoBirth::Revoked)?;
+        let vacancy = self.entries.vacancy();
+        let vacancy = vacancy.ok_or(NoBirth::Capabilities(self.limit))?;
         // The entry is there before the node, so that nothing can happen to the node of which the vat does not hear.
-        let key = self
-            .entries
-            .insert(id, Entry::new(parent.tree, label, account, obtained, object));
+        let key = vacancy.fill(id, Entry::new(parent.origin, aside, object()));
         let entry = self.entries.get_mut(key).ok_or(NoBirth::Revoked)?;
+        let kind = entry.object.kind();
         let birth = Birth {
             id,
             kind,
-            label: &entry.label,
+            label: &origin.label,
             rights: match &entry.object {
                 Object::Net(rights) => Some(rights),
                 _ => rights.as_ref(),
@@ -366,17 +430,17 @@ impl CapTable {
         };
         let target = birth.target.map(Key::id);
         let holder = Holder::Vat(&self.mailbox, key);
-        match entry.tree.derive(above, narrowings, self.bounds, birth, holder) {
+        match origin.tree.derive(above, narrowings, self.bounds, birth, holder) {
             Ok(node) => entry.put(node),
             Err(barren) => {
-                self.entries.remove(key);
+                self.entries.remove(key, |_| ());
                 return Err(self.no_birth(barren));
             }
         }
         if audit::is_watched()
             && let Some(entry) = self.entries.get(key)
         {
-            let (label, vat) = (entry.label(), Some(self.mailbox.vat()));
+            let (label, vat) = (&origin.label, Some(self.mailbox.vat()));
             let authority = entry.net().ok().map(|rights| &rights.authority);
             audit::derive(id, above.id(), kind, label, vat, authority, target);
         }
@@ -394,15 +458,28 @@ impl CapTable {
 
     /// The holder gives a capability up. Returns whether it was there.
     pub(crate) fn close(&mut self, key: Key<Entry>) -> bool {
-        let Some(entry) = self.entries.remove(key) else {
-            return false;
-        };
-        entry.tree.close(entry.node(key.id()));
-        if let Some(socket) = entry.object.sever() {
-            socket.sever();
+        let (origins, vat) = (&self.origins, self.mailbox.vat());
+        let closed = self.entries.remove(key, |entry| {
+            if let Some(origin) = origins.get(entry.origin) {
+                origin.tree.close(entry.node(key.id()));
+                if let Some(socket) = entry.object.sever() {
+                    socket.sever();
+                }
+                audit::close(key.id(), entry.object.kind(), &origin.label, vat);
+            }
+            entry.origin
+        });
+        if let Some(origin) = closed {
+            self.origins.release(origin);
         }
-        audit::close(key.id(), entry.object.kind(), &entry.label, self.mailbox.vat());
-        true
+        closed.is_some()
+    }
+
+    /// Takes out what is in no lineage any more.
+    fn forget(&mut self, key: Key<Entry>) {
+        if let Some(origin) = self.entries.remove(key, |entry| entry.origin) {
+            self.origins.release(origin);
+        }
     }
 
     /// The programs that this vat started, and may have stopped since.
@@ -425,7 +502,7 @@ impl CapTable {
             match letter {
                 Letter::Ended(keys, Ended::Revoked) => {
                     for key in keys {
-                        self.entries.remove(key);
+                        self.forget(key);
                     }
                 }
                 Letter::Ended(keys, Ended::Expired) => {
@@ -526,6 +603,50 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_there_for_as_long_as_capabilities_have_them() {
+        let mut table = table();
+        let (net, key) = net(&mut table, "connect tcp 10.0.0.1:1-8");
+        let derive = |table: &mut CapTable, label: Option<&str>| {
+            let object = table.get(key).unwrap().object().clone();
+            let own = Own {
+                label: label.map(Into::into),
+                ..Own::default()
+            };
+            table.derive(key, object, own)
+        };
+        let same = derive(&mut table, None).unwrap();
+        let label = table.label(key).cloned();
+        let object = table.get(key).unwrap().object().clone();
+        let own = Own {
+            label,
+            ..Own::default()
+        };
+        let also = table.derive(key, object, own).unwrap();
+        let other = derive(&mut table, Some("net/other")).unwrap();
+        assert_eq!(table.origins.len(), 2);
+        assert_eq!(table.label(same).map(|label| &**label), Some("net"));
+        assert_eq!(table.label(other).map(|label| &**label), Some("net/other"));
+        for key in [same, also, other] {
+            table.close(key);
+        }
+        assert_eq!(table.origins.len(), 1);
+        for _ in 0..9 {
+            derive(&mut table, Some("net/one")).unwrap();
+        }
+        // What could not be made has left nothing.
+        assert_eq!(
+            derive(&mut table, Some("net/two")),
+            Err(NoBirth::Capabilities(10))
+        );
+        assert_eq!(table.accept("more", &net), Err(NoBirth::Capabilities(10)));
+        assert_eq!(table.origins.len(), 10);
+        net.revoke();
+        table.read_letters();
+        assert_eq!((table.len(), table.origins.len()), (0, 0));
+        assert_eq!(Arc::strong_count(net.tree()), 1);
+    }
+
+    #[test]
     fn a_net_that_may_not_be_handed_on_and_a_poller_stay() {
         let mut ours = table();
         let policy = "connect tcp *:*; no hand-over".parse().unwrap();
@@ -567,8 +688,7 @@ mod tests {
             );
             assert_eq!(
                 Some(entry.narrowings),
-                entry
-                    .tree
+                net.tree()
                     .rights(entry.node(key.id()))
                     .map(|(_, narrowings)| narrowings),
                 "round {round}"

@@ -4,7 +4,7 @@ use refcap_abi::ErrorCode;
 
 use crate::audit;
 use crate::capability::Key;
-use crate::capability::entry::Entry;
+use crate::capability::entry::{Entry, Origin};
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::VatState;
 
@@ -17,9 +17,11 @@ use crate::vat::VatState;
 ///   returns, no operation through any of them starts.
 /// - **Traps** never.
 pub(super) fn revoke(call: &mut Call<'_>) -> Reply {
-    let entry = call.state().table.get(call.key(0)?)?;
-    let (tree, target) = entry.revoker()?;
-    let (tree, label) = (tree.clone(), entry.label().clone());
+    let table = &call.state().table;
+    let entry = table.get(call.key(0)?)?;
+    let target = entry.revoker()?;
+    let Origin { tree, label } = table.origin(entry)?;
+    let (tree, label) = (tree.clone(), label.clone());
     let ended = tree.revoke(target);
     audit::revoke(target.id(), &label, Some(call.state().mailbox.vat()), ended);
     // Its own capabilities are among them.

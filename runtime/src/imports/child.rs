@@ -58,7 +58,8 @@ pub(super) async fn load(call: &mut Call<'_>) -> Reply {
 
 /// Makes the Child of a program.
 fn prepare(call: &mut Call<'_>, spawner: Key<Entry>, program: Program, name: &str, seat: Seat) -> Reply {
-    let label = format!("{}/{name}", call.state().table.get(spawner)?.label());
+    let table = &call.state().table;
+    let label = format!("{}/{name}", table.origin(table.get(spawner)?)?.label);
     let child = Arc::new(Child::new(program, name, seat, call.state()));
     let own = Own {
         label: Some(label.into()),
@@ -130,8 +131,9 @@ pub(super) fn limit(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never. Suspends the guest.
 pub(super) async fn start(call: &mut Call<'_>) -> Reply {
     let key = call.key(0)?;
-    let entry = call.state().table.get(key)?;
-    let (child, label) = (entry.child()?.clone(), entry.label().clone());
+    let table = &call.state().table;
+    let entry = table.get(key)?;
+    let (child, label) = (entry.child()?.clone(), table.origin(entry)?.label.clone());
     let told = child.start(key.id(), &label, call.state())?;
     let answer = told.await;
     still_held(call, key)?;
@@ -186,8 +188,9 @@ pub(super) async fn wait(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never. Suspends the guest.
 pub(super) async fn stop(call: &mut Call<'_>) -> Reply {
     let key = call.key(0)?;
-    let entry = call.state().table.get(key)?;
-    let (child, label) = (entry.child()?.clone(), entry.label().clone());
+    let table = &call.state().table;
+    let entry = table.get(key)?;
+    let (child, label) = (entry.child()?.clone(), table.origin(entry)?.label.clone());
     audit::stop(&child.parentage(key.id(), &label, call.state()));
     let was_there = child.stop().await;
     still_held(call, key)?;

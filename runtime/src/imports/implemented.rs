@@ -103,9 +103,14 @@ impl Use<'_> {
         match self {
             Use::Request(NetRequest::Connect { remote, local }) => {
                 let asked = Asked::between(Act::Connect, Protocol::Tcp, *local, *remote);
-                rights.guards.check(&asked)
+                rights.conditions.guards.check(&asked)
             }
-            Use::Resolve(name, port) => rights.guards.check(&Asked::name(Act::Resolve, name, *port)),
+            Use::Resolve(name, port) => {
+                rights
+                    .conditions
+                    .guards
+                    .check(&Asked::name(Act::Resolve, name, *port))
+            }
             Use::Request(_) => Ok(()),
         }
     }
@@ -134,7 +139,10 @@ impl Use<'_> {
 /// What a Net allows that a program implements. `None` where it is the host that does.
 pub(super) fn by_program(call: &Call<'_>, net: Key<Entry>) -> Option<Arc<Rights>> {
     let rights = call.state().table.get(net).and_then(Entry::net);
-    rights.ok().filter(|rights| rights.by.is_some()).cloned()
+    rights
+        .ok()
+        .filter(|rights| rights.conditions.by.is_some())
+        .cloned()
 }
 
 /// Uses a Net that a program implements. `None` where it is the host that does.
@@ -160,7 +168,7 @@ pub(super) async fn ask(
     what.is_allowed_by(rights)?;
     what.ask_guards_of(rights)?;
     make_room(call, 1)?;
-    let line = rights.by.clone().ok_or(ErrorCode::WrongKind)?;
+    let line = rights.conditions.by.clone().ok_or(ErrorCode::WrongKind)?;
     let label = call.state().table.label(net).cloned().unwrap_or_default();
     audit::used(net.id(), &label, call.state().mailbox.vat(), &what.query());
     let request = what.request();

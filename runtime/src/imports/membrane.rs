@@ -59,8 +59,9 @@ pub(super) fn wrap(call: &mut Call<'_>) -> Reply {
 ///   starts. Nothing crosses any more.
 /// - **Traps** never.
 pub(super) fn cut(call: &mut Call<'_>) -> Reply {
-    let entry = call.state().table.get(call.key(0)?)?;
-    let (membrane, label) = (entry.membrane()?.clone(), entry.label().clone());
+    let table = &call.state().table;
+    let entry = table.get(call.key(0)?)?;
+    let (membrane, label) = (entry.membrane()?.clone(), table.origin(entry)?.label.clone());
     let ended = membrane.cut(&label, Some(call.state().mailbox.vat()));
     // Its own capabilities may be among them.
     call.state_mut().read_letters();

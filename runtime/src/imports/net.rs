@@ -6,12 +6,12 @@ use std::sync::Arc;
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{DeriveError, Query, Request, Terms};
 
-use super::memory::{Span, copy_in};
+use super::memory::{Span, at_most, bytes_at, copy_in};
 use super::open::make_room;
 use crate::capability::Key;
 use crate::capability::entry::Entry;
 use crate::capability::rights::{Rights, TermsRefused, label_under, lease_end};
-use crate::capability::table::{NoBirth, Object, Own};
+use crate::capability::table::{NoBirth, Own};
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::{Refusal, VatState};
 
@@ -30,7 +30,6 @@ pub(super) fn only(call: &mut Call<'_>) -> Reply {
     by_rules(call, |rights, request| {
         rights
             .only(request)
-            .map(Arc::new)
             .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
@@ -44,7 +43,7 @@ pub(super) fn only(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never.
 pub(super) fn exactly(call: &mut Call<'_>) -> Reply {
     by_rules(call, |rights, request| {
-        rights.exactly(request).map(Arc::new).map_err(|error| {
+        rights.exactly(request).map_err(|error| {
             let code = match error {
                 DeriveError::TooComplex(_) => ErrorCode::TooComplex,
                 _ => ErrorCode::NotSubset,
@@ -65,7 +64,6 @@ pub(super) fn except(call: &mut Call<'_>) -> Reply {
     by_rules(call, |rights, request| {
         rights
             .except(request)
-            .map(Arc::new)
             .map_err(|error| Refusal::new(ErrorCode::TooComplex, error))
     })
 }
@@ -101,11 +99,15 @@ fn by_rules(
 ) -> Reply {
     call.state().table.get(call.key(0)?)?.net()?;
     let limit = call.state().limits.rule_bytes;
-    let span = Span::new(call, call.int(0), call.int(1))?;
-    span.at_most(limit, "the set of rules")?;
-    let (bytes, _) = span.bytes_and_state(call);
-    let request = Request::decode(bytes).map_err(|error| Refusal::new(ErrorCode::BadArgument, error))?;
-    derive(call, None, |rights| narrow(rights, &request))
+    let (pointer, length) = (call.int(0), call.int(1));
+    let (bytes, _) = bytes_at(call, pointer, length)?;
+    at_most(bytes.len(), limit, "the set of rules")?;
+    // Looked at where it is: it is large, and just written.
+    let request = Request::decode(bytes);
+    let request = request
+        .as_ref()
+        .map_err(|error| Refusal::new(ErrorCode::BadArgument, error))?;
+    derive(call, None, |rights| narrow(rights, request))
 }
 
 pub(super) fn derive(
@@ -116,16 +118,17 @@ pub(super) fn derive(
     let parent = call.key(0)?;
     make_room(call, 1)?;
     loop {
-        let entry = call.state().table.get(parent)?;
+        let table = &call.state().table;
+        let entry = table.get(parent)?;
         let rights = narrow(may_be_derived(entry.net()?)?)?;
         let own = match terms {
             None => Own::default(),
             Some(terms) => Own {
-                label: Some(label_under(entry.label(), terms)),
+                label: Some(label_under(&table.origin(entry)?.label, terms)),
                 lease: lease_end(terms),
             },
         };
-        match call.state_mut().table.derive(parent, Object::Net(rights), own) {
+        match call.state_mut().table.derive_net(parent, rights, own) {
             Ok(net) => return Ok(Outcome::One(net)),
             Err(NoBirth::Stale) => call.state_mut().read_letters(),
             Err(barren) => return Err(Refusal::from(barren).into()),

@@ -97,7 +97,7 @@ fn prepare(
 ) -> Result<(TcpDoor, Option<Connection>), Failure> {
     make_room(call, 1)?;
     let rights = call.state().table.get(net)?.net()?.clone();
-    let (permit, connection) = connection_permit(call, rights.account.as_ref())?;
+    let (permit, connection) = connection_permit(call, rights.conditions.account.as_ref())?;
     Ok((open(&rights, permit)?, connection))
 }
 
@@ -244,7 +244,7 @@ async fn bind(
     make_room(call, 1)?;
     loop {
         let rights = call.state().table.get(net)?.net()?.clone();
-        let permit = call.state().socket_permit(rights.account.as_ref())?;
+        let permit = call.state().socket_permit(rights.conditions.account.as_ref())?;
         let object = open(&rights, local, permit)?;
         let bound = match &object {
             Object::TcpListener(door) => door.query(),
@@ -279,8 +279,9 @@ async fn bind(
 /// - **Traps** never.
 pub(super) fn accept(call: &mut Call<'_>) -> Reply {
     let listener = call.key(0)?;
-    let entry = call.state().table.get(listener)?;
-    let (door, label) = (entry.listener()?.clone(), entry.label().clone());
+    let table = &call.state().table;
+    let entry = table.get(listener)?;
+    let (door, label) = (entry.listener()?.clone(), table.origin(entry)?.label.clone());
     make_room(call, 1)?;
     call.state_mut().take_turn()?;
     let vat = call.state().mailbox.vat();

@@ -128,7 +128,7 @@ pub(super) fn need_also(
     rights: &Rights,
 ) -> Result<(), Refusal> {
     let too_many = |error| Refusal::new(ErrorCode::LimitReached, error);
-    *guards = guards.and(&rights.guards).map_err(too_many)?;
+    *guards = guards.and(&rights.conditions.guards).map_err(too_many)?;
     match narrow(authority, &rights.authority) {
         true => Ok(()),
         false => Err(ErrorCode::TooComplex.into()),

@@ -38,8 +38,8 @@ pub(crate) fn to_address(
     let judged = Remote::from(remote);
     let (socket, local) = prepare(&rights.authority, &judged, remote, from)?;
     let asked = Asked::between(Act::Connect, Protocol::Tcp, local, remote);
-    rights.guards.check(&asked)?;
-    let permit = permit.counted_by(&rights.guards);
+    rights.conditions.guards.check(&asked)?;
+    let permit = permit.counted_by(&rights.conditions.guards);
     let attempt: Attempt = Box::pin(async move {
         let connected = Stream::connect(socket, remote).await;
         connected.map_err(|error| refusal(&error))
@@ -57,7 +57,7 @@ pub(super) fn to_name(
     permit: Permit,
 ) -> TcpDoor {
     let name = judged.clone();
-    let permit = permit.counted_by(&rights.guards);
+    let permit = permit.counted_by(&rights.conditions.guards);
     let attempt: Attempt = Box::pin(async move {
         let mut last = ErrorCode::NameNotResolved.into();
         // Each gets an equal part of the time, so that the first one can't use it all.
@@ -68,12 +68,12 @@ pub(super) fn to_name(
                 let (socket, bound) = prepare(&rights.authority, &name, remote, None)?;
                 let local = bound.unwrap_or_else(|| unspecified(remote));
                 let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, remote);
-                if !rights.answers.permits(&tuple) {
+                if !rights.conditions.answers.permits(&tuple) {
                     let why = format!("{name} stands for {address}, which is not allowed from {local}");
                     return Err(Refusal::new(ErrorCode::Denied, why));
                 }
                 let asked = Asked::between(Act::Connect, Protocol::Tcp, bound, remote);
-                rights.guards.check(&asked.called(&name))?;
+                rights.conditions.guards.check(&asked.called(&name))?;
                 let connected = Stream::connect(socket, remote).await;
                 connected.map_err(|error| refusal(&error))
             };

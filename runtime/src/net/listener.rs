@@ -98,7 +98,7 @@ impl ListenerDoor {
         let operations = [Operation::Bind, Operation::Listen];
         let (socket, local) = bind(&rights.authority, Protocol::Tcp, &operations, local)?;
         let asked = Asked::at(Act::Listen, Protocol::Tcp, local);
-        rights.guards.check(&asked)?;
+        rights.conditions.guards.check(&asked)?;
         let backlog = match backlog {
             0 => BACKLOG,
             backlog => i32::try_from(backlog).unwrap_or(i32::MAX),
@@ -113,9 +113,9 @@ impl ListenerDoor {
             latch: Latch::new(Listening {
                 socket: listening.map_err(|error| refusal(&error))?,
                 authority: rights.authority.clone(),
-                guards: rights.guards.clone(),
+                guards: rights.conditions.guards.clone(),
                 waiting: None,
-                _permit: permit.counted_by(&rights.guards),
+                _permit: permit.counted_by(&rights.conditions.guards),
             }),
         })
     }
@@ -126,6 +126,7 @@ impl ListenerDoor {
             return Err(Refusal::denied(rights.authority.clone(), self.query()));
         }
         rights
+            .conditions
             .guards
             .check(&Asked::at(Act::Listen, Protocol::Tcp, self.local))?;
         self.latch

@@ -5,7 +5,7 @@
 //! capability, checked like the first.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use refcap_abi::ErrorCode;
@@ -87,7 +87,8 @@ impl NameDoor {
     /// address that it may not stand for there.
     pub(crate) fn also(&self, rights: &Rights) -> Result<(), Refusal> {
         self.latch.with(|allowed| {
-            need_also(&mut allowed.authority, &mut allowed.guards, rights)?;
+            let conditions = Arc::make_mut(&mut allowed.conditions);
+            need_also(&mut allowed.authority, &mut conditions.guards, rights)?;
             let mut found = lock(&self.found);
             let found = found.as_mut().ok_or(ErrorCode::NameNotResolved)?;
             self.keep_allowed(rights, &mut found.addresses)
@@ -97,7 +98,7 @@ impl NameDoor {
     /// Asks the guards whether the name may be looked up.
     pub(crate) fn may_be_asked_for(&self) -> Result<(), Refusal> {
         let asked = Asked::name(Act::Resolve, &self.name, self.port);
-        self.latch.with(|rights| rights.guards.check(&asked))?
+        self.latch.with(|rights| rights.conditions.guards.check(&asked))?
     }
 
     /// Waits for a look-up, and keeps those of its addresses that are allowed. `Revoked` as soon as the
@@ -148,9 +149,9 @@ impl NameDoor {
             let remote = SocketAddr::new(address, self.port);
             let local = connect::unspecified(remote);
             let tuple = Tuple::new(Operation::Connect, Protocol::Tcp, local, remote);
-            let is_allowed = allowed.answers.permits(&tuple);
+            let is_allowed = allowed.conditions.answers.permits(&tuple);
             if !is_allowed {
-                refused.get_or_insert_with(|| allowed.answers.explain(&tuple));
+                refused.get_or_insert_with(|| allowed.conditions.answers.explain(&tuple));
             }
             is_allowed
         });
@@ -159,7 +160,7 @@ impl NameDoor {
         let mut guarded = None;
         addresses.retain(|&address| {
             let remote = Some(address);
-            let result = allowed.guards.check(&Asked { remote, ..asked });
+            let result = allowed.conditions.guards.check(&Asked { remote, ..asked });
             let is_allowed = result.is_ok();
             guarded = result.err().or(guarded.take());
             is_allowed

@@ -61,7 +61,7 @@ impl UdpDoor {
         let any_port = local.port() == 0;
         let (socket, local) = bind(&rights.authority, Protocol::Udp, &[Operation::Bind], local)?;
         let asked = Asked::at(Act::Bind, Protocol::Udp, local);
-        rights.guards.check(&asked)?;
+        rights.conditions.guards.check(&asked)?;
         let socket = UdpSocket::from_std(socket.into()).map_err(|error| refusal(&error))?;
         Ok(UdpDoor {
             local,
@@ -71,9 +71,9 @@ impl UdpDoor {
             latch: Latch::new(Bound {
                 socket,
                 authority: rights.authority.clone(),
-                guards: rights.guards.clone(),
+                guards: rights.conditions.guards.clone(),
                 peer: None,
-                _permit: permit.counted_by(&rights.guards),
+                _permit: permit.counted_by(&rights.conditions.guards),
             }),
         })
     }
@@ -84,6 +84,7 @@ impl UdpDoor {
             return Err(Refusal::denied(rights.authority.clone(), self.query()));
         }
         rights
+            .conditions
             .guards
             .check(&Asked::at(Act::Bind, Protocol::Udp, self.local))?;
         self.latch

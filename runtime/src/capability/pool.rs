@@ -1,0 +1,134 @@
+//! What many have in common, kept once and counted.
+//!
+//! Those who have a pool have it to themselves (a lineage under its lock, a vat's table with its store), so counting takes
+//! no atomic operation, which is most of what cloning and dropping an `Arc` costs.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::id::{CapId, Key};
+
+/// A place where something is, in half the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link(u32);
+
+impl Link {
+    pub(super) const NONE: Link = Link(u32::MAX);
+
+    /// Who fills places sees to it that they are smaller than that.
+    pub(super) fn to(place: usize) -> Link {
+        Link(u32::try_from(place).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn place(self) -> Option<usize> {
+        (self != Link::NONE).then_some(self.0 as usize)
+    }
+
+    /// The key of what has that number, if it is at the place; of nothing, if the link leads nowhere.
+    pub(super) fn key<T>(self, id: CapId) -> Key<T> {
+        Key::new(self.0 as usize, id)
+    }
+}
+
+/// Values, each with the number of those that have it.
+#[derive(Debug)]
+pub(super) struct Pool<T>(Slab<(u32, T)>);
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Pool(Slab::new())
+    }
+}
+
+impl<T> Pool<T> {
+    /// One has it.
+    pub(super) fn add(&mut self, value: T) -> Link {
+        if self.0.capacity() == 0 {
+            // Most have one value and no other. A vector would begin with room for four.
+            self.0.reserve_exact(1);
+        }
+        Link::to(self.0.insert((1, value)))
+    }
+
+    pub(super) fn get(&self, link: Link) -> Option<&T> {
+        self.0.get(link.0 as usize).map(|(_, value)| value)
+    }
+
+    pub(super) fn get_mut(&mut self, link: Link) -> Option<&mut T> {
+        self.0.get_mut(link.0 as usize).map(|(_, value)| value)
+    }
+
+    /// One more has it.
+    pub(super) fn share(&mut self, link: Link) -> Link {
+        if let Some((count, _)) = self.0.get_mut(link.0 as usize) {
+            *count += 1;
+        }
+        link
+    }
+
+    /// One less has it. Returns the value when it was the last.
+    pub(super) fn release(&mut self, link: Link) -> Option<T> {
+        self.release_many(link, 1)
+    }
+
+    /// So many less have it. Returns the value when they were the last.
+    pub(super) fn release_many(&mut self, link: Link, less: usize) -> Option<T> {
+        let (count, _) = self.0.get_mut(link.0 as usize)?;
+        *count -= u32::try_from(less).unwrap_or(*count);
+        if *count > 0 {
+            return None;
+        }
+        Some(self.0.remove(link.0 as usize).1)
+    }
+
+    /// None has any.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<T: ?Sized> Pool<Arc<T>> {
+    /// One more has that value, which is most often the one at `likely`.
+    pub(super) fn have(&mut self, likely: Link, value: &Arc<T>) -> Link {
+        match self.get(likely) {
+            Some(its) if Arc::ptr_eq(its, value) => self.share(likely),
+            _ => self.add(value.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_there_for_as_long_as_one_has_it() {
+        let mut pool = Pool::default();
+        let (a, b) = (pool.add('a'), pool.add('b'));
+        assert_eq!(pool.share(a), a);
+        assert_eq!(pool.release(a), None);
+        assert_eq!((pool.get(a), pool.get(b)), (Some(&'a'), Some(&'b')));
+        assert_eq!(pool.release(a), Some('a'));
+        assert_eq!(pool.get(a), None);
+        assert_eq!(pool.release(a), None);
+        pool.share(b);
+        assert_eq!(pool.release_many(b, 2), Some('b'));
+        assert_eq!(pool.len(), 0);
+    }
+
+    #[test]
+    fn what_leads_nowhere_has_nothing() {
+        let mut pool = Pool::default();
+        pool.add('a');
+        assert_eq!(pool.share(Link::NONE), Link::NONE);
+        assert_eq!(pool.get(Link::NONE), None);
+        assert_eq!(pool.release(Link::NONE), None);
+        assert_eq!(pool.len(), 1);
+    }
+}
