@@ -182,6 +182,10 @@ proptest! {
         prop_assert_eq!(answers.only_request(&request), answers.only(&asked));
         prop_assert_eq!(answers.exactly_request(&request), answers.exactly(&asked));
         prop_assert_eq!(answers.except_request(&request), answers.except(&asked));
+        if request.leaves_answers() {
+            prop_assert_eq!(answers.only(&asked), Ok(answers.clone()));
+            prop_assert_eq!(answers.exactly(&asked), Ok(answers));
+        }
         let parent = parent.authority();
         prop_assert_eq!(parent.only_request(&request), by_sets(&parent, &asked));
         prop_assert_eq!(parent.except_request(&request), parent.except(&asked));
@@ -327,6 +331,7 @@ fn a_hundred_thousand_derivations_in_a_row_cost_one_after_the_other() {
     const ALL: usize = 100_000;
     let start = Instant::now();
     let request = Request::from(Rules::parse("connect tcp 10.0.0.0/8:443").unwrap());
+    assert!(request.leaves_answers());
     let tuple = |port: u16| {
         let remote: std::net::SocketAddr = ([10, 0, 0, 1], port).into();
         Tuple::new(

@@ -293,6 +293,69 @@ fn a_heap_that_may_not_grow_refuses_before_it_thrashes() {
     }
 }
 
+static MAKE_TWO: Import = Import {
+    name: "make_two",
+    refs_out: 2,
+    ..MAKE
+};
+
+fn make_two(call: &mut Call<'_>) -> Reply {
+    let first = capability(call.caller());
+    Ok(Outcome::Two(first, capability(call.caller())))
+}
+
+#[test]
+fn a_call_whose_references_find_no_memory_leaves_nothing_behind() {
+    let runtime = Runtime::new().unwrap();
+    let mut linker = Linker::new(runtime.engine());
+    raw::define::<Fast>(&mut linker, SITE, &MAKE, now!(make)).unwrap();
+    raw::define::<Fast>(&mut linker, SITE, &MAKE_TWO, now!(make_two)).unwrap();
+    let guest = format!(
+        r#"(module
+          (import "{MODULE}" "make" (func $make (result externref i32)))
+          (import "{MODULE}" "make_two" (func $make_two (result externref externref i32)))
+          (table $t {ROOM} externref)
+          ;; Makes and keeps references until there are no more. Returns how many there are, and the status of the last call.
+          (func (export "one") (result i32 i32)
+            (local $kept i32) (local $ref externref) (local $status i32)
+            (loop $more
+              (call $make) (local.set $status) (local.set $ref)
+              (if (i32.eqz (local.get $status)) (then
+                (table.set $t (local.get $kept) (local.get $ref))
+                (local.set $kept (i32.add (local.get $kept) (i32.const 1)))
+                (br $more))))
+            (if (i32.eqz (ref.is_null (local.get $ref))) (then unreachable))
+            (local.get $kept) (local.get $status))
+          (func (export "two") (result i32 i32)
+            (local $kept i32) (local $a externref) (local $b externref) (local $status i32)
+            (loop $more
+              (call $make_two) (local.set $status) (local.set $b) (local.set $a)
+              (if (i32.eqz (local.get $status)) (then
+                (table.set $t (local.get $kept) (local.get $a))
+                (table.set $t (i32.add (local.get $kept) (i32.const 1)) (local.get $b))
+                (local.set $kept (i32.add (local.get $kept) (i32.const 2)))
+                (br $more))))
+            (if (i32.eqz (i32.and (ref.is_null (local.get $a)) (ref.is_null (local.get $b)))) (then unreachable))
+            (local.get $kept) (local.get $status)))"#
+    );
+    let module = Module::new(runtime.engine(), wat::parse_str(guest).unwrap()).unwrap();
+    for name in ["one", "two"] {
+        let limits = Limits::default().capabilities(usize::MAX).memory(72 << 10);
+        let mut store = Store::new(runtime.engine(), VatState::blank(limits));
+        store.limiter(|state| &mut state.meter);
+        store.set_epoch_deadline(1 << 40);
+        let instance = linker.instantiate(&mut store, &module).unwrap();
+        let fill = instance
+            .get_typed_func::<(), (i32, i32)>(&mut store, name)
+            .unwrap();
+        let (kept, status) = fill.call(&mut store, ()).unwrap();
+        assert_eq!(status, ErrorCode::LimitReached.status(), "{name}");
+        assert!(kept as usize >= ROOM / 2, "{name}: {kept} is too early");
+        store.data_mut().read_letters();
+        assert_eq!(store.data().table.len(), kept as usize, "{name}");
+    }
+}
+
 /// Something that is wrong with the fast way: each overrides one step of it.
 trait Fault: 'static {
     fn resolve<H: Heap>(
