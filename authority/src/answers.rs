@@ -95,9 +95,9 @@ impl Answers {
     /// [`Answers::only`] for a request that was read before. A simple one says nothing about answers, so that
     /// all that are here stay.
     pub fn only_request(&self, request: &Request) -> Result<Answers, TooComplex> {
-        match request.simple() {
-            Some(_) => Ok(self.clone()),
-            None => self.only(&request.rules()),
+        match request.leaves_answers() {
+            true => Ok(self.clone()),
+            false => self.only(&request.rules()),
         }
     }
 
@@ -119,9 +119,9 @@ impl Answers {
 
     /// [`Answers::exactly`] for a request that was read before.
     pub fn exactly_request(&self, request: &Request) -> Result<Answers, DeriveError> {
-        match request.simple() {
-            Some(_) => Ok(self.clone()),
-            None => self.exactly(&request.rules()),
+        match request.leaves_answers() {
+            true => Ok(self.clone()),
+            false => self.exactly(&request.rules()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 use crate::object::Line;
 use crate::vat::{Child, Spawner};
 
-/// One capability that the vat holds. With its number it is as large as a line of the processor's cache: with many of them, to
+/// One capability that the vat holds. With its number it fits into a line of the processor's cache: with many of them, to
 /// fetch it is most of what a use costs.
 #[derive(Debug)]
 pub(crate) struct Entry {

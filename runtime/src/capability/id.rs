@@ -91,8 +91,8 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
-/// A [`Key`] in 12 bytes, to be kept: there are several with each capability. With one, what the fast way knows of a
-/// reference is a quarter of a line of the processor's cache, and what the collector keeps behind it half of one.
+/// A [`Key`] in 12 bytes, to be kept: with one, what the fast way knows of a reference is a quarter of a line of the
+/// processor's cache.
 #[repr(Rust, packed(4))]
 pub(crate) struct PackedKey<T> {
     place: u32,
@@ -277,8 +277,8 @@ impl<T> Register<T> {
     }
 }
 
-/// Below this many places an empty register keeps its memory.
-const KEEP: usize = 64;
+/// Below this many places, what has places keeps its memory when it is empty.
+pub(super) const KEEP: usize = 64;
 
 #[cfg(test)]
 mod tests {

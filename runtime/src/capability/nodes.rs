@@ -12,7 +12,7 @@ use refcap_abi::Kind;
 use slab::Slab;
 
 use super::entry::Entry;
-use super::id::{CapId, Key};
+use super::id::{CapId, KEEP, Key};
 use super::lease::Lease;
 use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
@@ -125,9 +125,6 @@ pub(super) struct Nodes {
     rights: Pool<Arc<Rights>>,
     more: Slab<More>,
 }
-
-/// Below this many places an empty lineage keeps its memory.
-const KEEP: usize = 64;
 
 impl Nodes {
     #[cfg(test)]

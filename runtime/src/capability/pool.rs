@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::id::{CapId, Key};
+use super::id::{CapId, KEEP, Key};
 
 /// A place where something is, in half the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,12 @@ impl<T> Pool<T> {
         if *count > 0 {
             return None;
         }
-        Some(self.0.remove(link.0 as usize).1)
+        let (_, value) = self.0.remove(link.0 as usize);
+        if self.0.is_empty() && self.0.capacity() > KEEP {
+            // A slab does not shrink by itself.
+            self.0 = Slab::new();
+        }
+        Some(value)
     }
 
     /// None has any.
@@ -120,6 +125,20 @@ mod tests {
         pool.share(b);
         assert_eq!(pool.release_many(b, 2), Some('b'));
         assert_eq!(pool.len(), 0);
+    }
+
+    // A vat that labelled very many capabilities once kept the room for their labels when it had given them all up.
+    #[test]
+    fn an_emptied_pool_gives_its_memory_back() {
+        let mut pool = Pool::default();
+        let links: Vec<_> = (0..10_000).map(|n| pool.add(n)).collect();
+        for (n, &link) in links.iter().enumerate() {
+            assert_eq!(pool.release(link), Some(n));
+        }
+        assert!(pool.0.capacity() <= KEEP);
+        assert_eq!(pool.get(links[9_999]), None);
+        let link = pool.add(1);
+        assert_eq!(pool.get(link), Some(&1));
     }
 
     #[test]

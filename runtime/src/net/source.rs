@@ -147,8 +147,8 @@ async fn asleep(
     }
 }
 
-/// Looks for what is on its way, if something is, without going to sleep, for a short time. A sleeper must be woken, for which the sender pays:
-/// one who reads faster than the other end writes would have it wake the reader for every piece.
+/// Looks for what is on its way, if something is, without going to sleep, for a short time. A sleeper must be woken, for
+/// which the sender pays: one who reads faster than the other end writes would have it wake the reader for every piece.
 ///
 /// Between two looks everybody else has a turn, so that with much to do there are few looks.
 async fn soon(source: &dyn Source, interest: Interest) -> Result<Option<Interest>, ErrorCode> {
