@@ -27,15 +27,21 @@ pub(crate) fn nothing() -> Sets {
     std::array::from_fn(|_| empty.clone())
 }
 
-#[derive(Clone)]
+/// What an [`Authority`] points to. It is one pointer, for authorities are moved and kept more often than asked.
 pub(crate) enum Form {
-    Whole(Arc<Whole>),
-    Narrowed(Arc<Narrowed>),
+    Whole(Whole),
+    Narrowed(Narrowed),
 }
 
-/// Sets, and what is found out about them when it is first asked for.
+/// Sets.
 pub(crate) struct Whole {
     pub(crate) sets: Sets,
+    found: Box<Found>,
+}
+
+/// What is found out about sets when it is first asked for.
+#[derive(Default)]
+struct Found {
     printed: OnceLock<Rules>,
     cells: OnceLock<usize>,
     extents: OnceLock<Extents>,
@@ -51,7 +57,7 @@ pub(crate) struct Narrowed {
     /// How many bounds there are in a row, this one counted.
     links: u8,
     /// The sets, when something has asked for them.
-    whole: OnceLock<Arc<Whole>>,
+    whole: OnceLock<Authority>,
 }
 
 /// How many bounds may follow one another without sets between them. Questions look at each of them, and so
@@ -59,28 +65,28 @@ pub(crate) struct Narrowed {
 const MAX_LINKS: u8 = 8;
 
 impl Form {
-    pub(crate) fn of(sets: Sets) -> Form {
-        Form::Whole(Arc::new(Whole {
-            sets,
-            printed: OnceLock::new(),
-            cells: OnceLock::new(),
-            extents: OnceLock::new(),
-        }))
+    pub(crate) fn of(sets: Sets) -> Arc<Form> {
+        let found = Box::default();
+        Arc::new(Form::Whole(Whole { sets, found }))
     }
 
     /// The sets, made now if they are not yet.
-    pub(crate) fn whole(&self) -> &Arc<Whole> {
+    pub(crate) fn whole(&self) -> &Whole {
         match self {
             Form::Whole(whole) => whole,
-            Form::Narrowed(narrowed) => narrowed.whole.get_or_init(|| narrowed.make()),
+            // What is made is whole.
+            Form::Narrowed(narrowed) => narrowed.whole.get_or_init(|| narrowed.make()).form.whole(),
         }
     }
 
     /// The sets, or else a parent and a bound. The sets are as quick to ask, and once there the quicker.
-    pub(crate) fn now(&self) -> Result<&Arc<Whole>, &Narrowed> {
+    pub(crate) fn now(&self) -> Result<&Whole, &Narrowed> {
         match self {
             Form::Whole(whole) => Ok(whole),
-            Form::Narrowed(narrowed) => narrowed.whole.get().ok_or(narrowed),
+            Form::Narrowed(narrowed) => match narrowed.whole.get() {
+                Some(made) => Ok(made.form.whole()),
+                None => Err(narrowed),
+            },
         }
     }
 
@@ -91,7 +97,7 @@ impl Form {
         loop {
             match form {
                 Form::Whole(whole) => return whole,
-                Form::Narrowed(narrowed) => form = &narrowed.parent.form,
+                Form::Narrowed(narrowed) => form = &*narrowed.parent.form,
             }
         }
     }
@@ -131,11 +137,13 @@ impl Whole {
     }
 
     pub(crate) fn printed(&self) -> &Rules {
-        self.printed.get_or_init(|| crate::text::print::rules(&self.sets))
+        self.found
+            .printed
+            .get_or_init(|| crate::text::print::rules(&self.sets))
     }
 
     pub(crate) fn cells(&self) -> usize {
-        *self.cells.get_or_init(|| {
+        *self.found.cells.get_or_init(|| {
             let mut seen = HashSet::new();
             self.sets.iter().map(|set| set.cells(&mut seen)).sum()
         })
@@ -143,7 +151,8 @@ impl Whole {
 
     #[inline]
     fn extents(&self) -> &Extents {
-        self.extents
+        self.found
+            .extents
             .get_or_init(|| Extents::of(&self.sets, self.cells(), MAX_LINKS))
     }
 }
@@ -152,38 +161,36 @@ impl Narrowed {
     /// The parent within the bound; `None` where making that must not wait, because it could fail or because
     /// there are too many before it.
     #[inline]
-    pub(crate) fn of(parent: &Authority, bound: &Bound) -> Option<Arc<Narrowed>> {
+    pub(crate) fn of(parent: &Authority, bound: &Bound) -> Option<Arc<Form>> {
         // Whoever has sets is a beginning: what it came from may go.
-        let now = parent.form.now();
-        let (beginning, before, links) = match now {
-            Ok(whole) => (&**whole, None, 1),
-            Err(narrowed) => (parent.form.beginning(), Some(&parent.form), narrowed.links + 1),
+        let parent = match &*parent.form {
+            Form::Narrowed(narrowed) => narrowed.whole.get().unwrap_or(parent),
+            Form::Whole(_) => parent,
+        };
+        let (beginning, before, links) = match &*parent.form {
+            Form::Whole(whole) => (whole, None, 1),
+            Form::Narrowed(narrowed) => (parent.form.beginning(), Some(&*parent.form), narrowed.links + 1),
         };
         if links > MAX_LINKS || !beginning.extents().fit(links, before, bound) {
             return None;
         }
-        let form = match now {
-            Ok(whole) => Form::Whole(whole.clone()),
-            Err(_) => parent.form.clone(),
-        };
-        Some(Arc::new(Narrowed {
-            parent: Authority { form },
+        Some(Arc::new(Form::Narrowed(Narrowed {
+            parent: parent.clone(),
             bound: *bound,
             links,
             whole: OnceLock::new(),
-        }))
+        })))
     }
 
     /// The sets, by the same steps as if they had been made when this was derived. That they can be made was
     /// found out then, so nothing is counted here; if they cannot, nothing is the sure answer.
-    fn make(&self) -> Arc<Whole> {
+    fn make(&self) -> Authority {
         let rules = self.bound.to_rules();
         let made = build::rules(&rules.rules, &mut Budget::building(rules.pieces())).and_then(|sets| {
             let bound = Authority { form: Form::of(sets) };
             self.parent
                 .combine(&bound, Op::Intersect, &mut Budget::combining(MAX_CELLS))
         });
-        let made = made.unwrap_or_else(|TooComplex| Authority::nothing());
-        made.form.whole().clone()
+        made.unwrap_or_else(|TooComplex| Authority::nothing())
     }
 }

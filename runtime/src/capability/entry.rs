@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use refcap_abi::ErrorCode;
+use refcap_authority::Authority;
 
 use super::id::{CapId, Key};
 use super::lineage::{Node, Tree};
@@ -10,8 +11,7 @@ use super::membrane::Cut;
 use super::object::Object;
 use super::obtained::Obtained;
 use super::pool::Link;
-use super::rights::Rights;
-use crate::budget::Account;
+use super::rights::Conditions;
 use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, Source, TcpDoor, UdpDoor};
 use crate::object::Line;
@@ -26,7 +26,8 @@ pub(crate) struct Entry {
     /// The place of its node, which has its number.
     node: Link,
     pub(super) narrowings: u32,
-    aside: Option<Box<Aside>>,
+    /// Where a socket comes from that a program gave.
+    obtained: Option<Arc<Obtained>>,
     pub(super) object: Object,
 }
 
@@ -35,33 +36,19 @@ pub(crate) struct Entry {
 pub(crate) struct Origin {
     pub(crate) tree: Arc<Tree>,
     pub(crate) label: Arc<str>,
-}
-
-/// What few have.
-#[derive(Debug)]
-pub(super) struct Aside {
-    /// The budget that it draws on. A Net's is in its rights.
-    account: Option<Arc<Account>>,
-    /// Where a socket comes from that a program gave.
-    obtained: Option<Arc<Obtained>>,
-}
-
-impl Aside {
-    pub(super) fn of(account: Option<Arc<Account>>, obtained: Option<Arc<Obtained>>) -> Option<Box<Aside>> {
-        let has_more = account.is_some() || obtained.is_some();
-        has_more.then(|| Box::new(Aside { account, obtained }))
-    }
+    /// The terms of a Net, or of the one that it was made with.
+    pub(crate) conditions: Arc<Conditions>,
 }
 
 impl Entry {
     /// One whose node is not known yet.
     #[inline(always)]
-    pub(super) fn new(origin: Link, aside: Option<Box<Aside>>, object: Object) -> Entry {
+    pub(super) fn new(origin: Link, obtained: Option<Arc<Obtained>>, object: Object) -> Entry {
         Entry {
             origin,
             node: Link::NONE,
             narrowings: 0,
-            aside,
+            obtained,
             object,
         }
     }
@@ -82,11 +69,11 @@ impl Entry {
     }
 
     pub(super) fn obtained(&self) -> Option<&Arc<Obtained>> {
-        self.aside.as_ref()?.obtained.as_ref()
+        self.obtained.as_ref()
     }
 
     pub(super) fn take_obtained(&mut self) -> Option<Arc<Obtained>> {
-        self.aside.as_mut()?.obtained.take()
+        self.obtained.take()
     }
 
     pub(crate) fn object(&self) -> &Object {
@@ -95,9 +82,9 @@ impl Entry {
 
     /// What a Net allows.
     #[inline]
-    pub(crate) fn net(&self) -> Result<&Arc<Rights>, ErrorCode> {
+    pub(crate) fn net(&self) -> Result<&Authority, ErrorCode> {
         match &self.object {
-            Object::Net(rights) => Ok(rights),
+            Object::Net(authority) => Ok(authority),
             _ => Err(ErrorCode::WrongKind),
         }
     }
@@ -132,11 +119,6 @@ impl Entry {
             Object::UdpSocket(door) => Ok(door),
             _ => Err(ErrorCode::WrongKind),
         }
-    }
-
-    /// The budget that a socket or a name draws on.
-    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
-        self.aside.as_ref()?.account.as_ref()
     }
 
     /// A socket of any kind, as something to wait for.

@@ -11,7 +11,7 @@ use super::id::{CapId, Key};
 use super::lineage::{Barren, Birth, Bounds, CapabilityInfo, Holder, Node, Tree};
 use super::membrane::{Membranes, TooMany};
 use super::obtained::Obtained;
-use super::rights::{GrantRefused, Rights, label_under, lease_end};
+use super::rights::{GrantRefused, Less, Rights, RightsRef, label_under, lease_end};
 use super::table::Object;
 use crate::ambient::AmbientAuthority;
 use crate::audit;
@@ -106,7 +106,7 @@ impl Capability {
     ///
     /// This makes authority from nothing, so it takes the token.
     pub fn net(label: &str, authority: Authority, _: AmbientAuthority) -> Capability {
-        Capability::mint(label.into(), Arc::new(Rights::of(authority)), &Terms::new())
+        Capability::mint(label.into(), &Rights::of(authority), &Terms::new())
     }
 
     /// Mints a Net from a policy: rules, the addresses that names may stand for, budgets, a lease, flags.
@@ -130,12 +130,13 @@ impl Capability {
     pub fn granted(label: &str, policy: &Policy, _: AmbientAuthority) -> Result<Capability, GrantRefused> {
         let rights = Rights::granted(policy)?;
         let label = label_under(&label.into(), &policy.terms);
-        Ok(Capability::mint(label, rights, &policy.terms))
+        Ok(Capability::mint(label, &rights, &policy.terms))
     }
 
-    fn mint(label: Arc<str>, rights: Arc<Rights>, terms: &Terms) -> Capability {
+    fn mint(label: Arc<str>, rights: &Rights, terms: &Terms) -> Capability {
         let birth = Birth {
-            rights: Some(&rights),
+            authority: Some(&rights.authority),
+            conditions: &rights.conditions,
             lease: lease_end(terms),
             ..Birth::new(Kind::Net, &label)
         };
@@ -249,9 +250,7 @@ impl Capability {
     /// it, or the guard does not start.
     pub fn guarded(&self, guard: &Guard) -> Result<Capability, DeriveError> {
         let post = Arc::new(guard.post(guard.name(), None)?);
-        let guarded = self.derive(&Terms::new(), |rights| {
-            Ok(Arc::new(rights.guarded(post.clone())?))
-        })?;
+        let guarded = self.derive(&Terms::new(), |rights| Ok(rights.guarded(post.clone())?))?;
         audit::guard(guarded.id(), guarded.label(), None, guard.name());
         Ok(guarded)
     }
@@ -259,22 +258,27 @@ impl Capability {
     fn derive(
         &self,
         terms: &Terms,
-        narrow: impl Fn(&Arc<Rights>) -> Result<Arc<Rights>, DeriveError>,
+        narrow: impl Fn(RightsRef<'_>) -> Result<Less, DeriveError>,
     ) -> Result<Capability, DeriveError> {
         let hold = &self.hold;
         let label = label_under(&hold.label, terms);
         loop {
             let revoked = || DeriveError::Revoked(self.id());
-            let (rights, narrowings) = hold.tree.rights(hold.node).ok_or_else(revoked)?;
-            let Some(rights) = rights else {
+            let seen = hold.tree.look(hold.node).ok_or_else(revoked)?;
+            let (Some(authority), conditions) = (&seen.authority, &seen.conditions) else {
                 return Err(DeriveError::NotANet(self.kind()));
             };
-            if !rights.derivable {
+            if !conditions.derivable {
                 return Err(DeriveError::NotDerivable(self.id()));
             }
-            let rights = narrow(&rights)?;
+            let before = RightsRef {
+                authority,
+                conditions,
+            };
+            let rights = narrow(before)?.on(conditions);
             let birth = Birth {
-                rights: Some(&rights),
+                authority: Some(&rights.authority),
+                conditions: &rights.conditions,
                 lease: lease_end(terms),
                 ..Birth::new(Kind::Net, &label)
             };
@@ -282,7 +286,7 @@ impl Capability {
             // The embedder is trusted with its own memory, so it has no bounds.
             match hold
                 .tree
-                .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
+                .derive(hold.node, Some(seen.narrowings), UNBOUNDED, birth, Holder::Host)
             {
                 Ok(node) => {
                     audit::derive(
@@ -308,18 +312,19 @@ impl Capability {
         let hold = &self.hold;
         loop {
             let revoked = || DeriveError::Revoked(self.id());
-            let (rights, narrowings) = hold.tree.rights(hold.node).ok_or_else(revoked)?;
+            let seen = hold.tree.look(hold.node).ok_or_else(revoked)?;
+            let authority = seen.authority.as_ref();
             let birth = Birth {
-                rights: rights.as_ref(),
+                authority,
+                conditions: &seen.conditions,
                 ..Birth::new(hold.kind, &hold.label)
             };
             let (id, holder) = (birth.id, Holder::Host);
             match hold
                 .tree
-                .derive(hold.node, Some(narrowings), UNBOUNDED, birth, holder)
+                .derive(hold.node, Some(seen.narrowings), UNBOUNDED, birth, holder)
             {
                 Ok(node) => {
-                    let authority = rights.as_ref().map(|rights| &rights.authority);
                     audit::derive(id, self.id(), hold.kind, &hold.label, None, authority, None);
                     let (tree, label) = (hold.tree.clone(), hold.label.clone());
                     return Ok(Capability::new(tree, node, hold.kind, label, hold.object.clone()));

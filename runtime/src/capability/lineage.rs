@@ -20,8 +20,8 @@ use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
 use super::membrane::Membranes;
 pub(crate) use super::nodes::Node;
-use super::nodes::{Fallen, Nodes, Place};
-use super::rights::Rights;
+use super::nodes::{Common, Fallen, Nodes, Place};
+use super::rights::Conditions;
 use crate::audit;
 use crate::budget::Usage;
 
@@ -44,7 +44,9 @@ pub(crate) struct Birth<'a> {
     pub(crate) kind: Kind,
     pub(crate) label: &'a Arc<str>,
     /// What it allows, where that is more than the one object behind it.
-    pub(crate) rights: Option<&'a Arc<Rights>>,
+    pub(crate) authority: Option<&'a Authority>,
+    /// The terms of a Net, or of the one that it was made with.
+    pub(crate) conditions: &'a Arc<Conditions>,
     /// When it ends by itself.
     pub(crate) lease: Option<Instant>,
     /// The capability that a Revoker ends.
@@ -60,7 +62,8 @@ impl<'a> Birth<'a> {
             id: CapId::next(),
             kind,
             label,
-            rights: None,
+            authority: None,
+            conditions: Conditions::none(),
             lease: None,
             target: None,
             socket: None,
@@ -83,6 +86,16 @@ pub(crate) enum Holder<'a> {
 pub(crate) struct Bounds {
     pub(crate) depth: u32,
     pub(crate) fan_out: u32,
+}
+
+/// What a capability allowed when somebody looked.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// `None` where that is no more than the one object behind it.
+    pub(crate) authority: Option<Authority>,
+    pub(crate) conditions: Arc<Conditions>,
+    /// How often it had been narrowed.
+    pub(crate) narrowings: u32,
 }
 
 /// Why a capability could not be derived.
@@ -226,7 +239,7 @@ impl Tree {
     pub(crate) fn expire(&self, key: Key<Node>) {
         let mut nodes = lock(&self.nodes);
         let Some(place) = nodes.find(key) else { return };
-        let label = nodes.get(place).and_then(|node| nodes.label(node)).cloned();
+        let label = nodes.label(place);
         let ended = announce(nodes.fell(place), Ended::Expired);
         drop(nodes);
         audit::expire(key.id(), &label.unwrap_or_default(), ended);
@@ -251,11 +264,12 @@ impl Tree {
     ) -> Result<(), NotEnclosed> {
         let mut nodes = lock(&self.nodes);
         let place = nodes.find(key).ok_or(NotEnclosed::Revoked)?;
-        let rights = nodes.get(place).and_then(|node| nodes.rights(node));
-        if let Some(rights) = rights
-            && let Some(behind) = rights.behind(membranes)?
+        let node = nodes.get(place).ok_or(NotEnclosed::Revoked)?;
+        if nodes.authority(node).is_some()
+            && let Some(common) = nodes.common(node)
+            && let Some(behind) = common.conditions.behind(membranes)?
         {
-            nodes.replace_rights(&[(place, behind)]);
+            nodes.replace_conditions(place, behind);
         }
         let more = nodes.more_mut(place).ok_or(NotEnclosed::Revoked)?;
         for membrane in membranes.iter() {
@@ -275,16 +289,19 @@ impl Tree {
         let Some(top) = nodes.find(key) else {
             return Ok(None);
         };
-        // Rights that many have in common are narrowed once, and are common to them afterwards.
-        let mut narrowed: HashMap<*const Rights, Option<Arc<Rights>>> = HashMap::new();
+        // What many have in common is narrowed once, and is common to them afterwards.
+        let mut narrowed: HashMap<*const (), Option<Authority>> = HashMap::new();
         let mut changes = Vec::new();
         let mut sockets = Vec::new();
         for place in nodes.subtree(top) {
             let Some(node) = nodes.get(place) else { continue };
-            if let Some(rights) = nodes.rights(node) {
-                let less = match narrowed.entry(Arc::as_ptr(rights)) {
+            if let Some(authority) = nodes.authority(node) {
+                let less = match narrowed.entry(authority.as_ptr()) {
                     hash_map::Entry::Occupied(less) => less.into_mut(),
-                    hash_map::Entry::Vacant(vacant) => vacant.insert(rights.within(bound)?.map(Arc::new)),
+                    hash_map::Entry::Vacant(vacant) => vacant.insert(match authority.is_subset(bound) {
+                        true => None,
+                        false => Some(authority.intersect(bound)?),
+                    }),
                 };
                 changes.extend(less.as_ref().map(|less| (place, less.clone())));
             } else if nodes.more(node).is_some_and(|more| more.socket.is_some()) {
@@ -292,24 +309,24 @@ impl Tree {
             }
         }
         // From here on nothing fails: either all of it happens or none.
-        nodes.replace_rights(&changes);
+        nodes.replace_authorities(&changes);
         let changed = changes.len();
         let mut ended = Vec::new();
-        for (place, rights) in changes {
+        for (place, authority) in changes {
             let Some(node) = nodes.get_mut(place) else {
                 continue;
             };
             node.narrowings = node.narrowings.wrapping_add(1);
             let node = *node;
             let socket = nodes.more(&node).and_then(|more| more.socket.as_ref());
-            if socket.is_some_and(|socket| !socket.restrict(&rights.authority)) {
+            if socket.is_some_and(|socket| !socket.restrict(&authority)) {
                 ended.push(node.key(place));
             }
             if let (Some(owner), Some(entry)) = (nodes.owner(&node), node.entry()) {
                 // Still locked, so that of two changes the vat reads the later one later.
                 owner.post(Letter::Narrowed {
                     entry,
-                    rights,
+                    authority,
                     narrowings: node.narrowings,
                 });
             }
@@ -326,7 +343,7 @@ impl Tree {
         for key in ended {
             // It may have fallen with one before it.
             if let Some(place) = nodes.find(key) {
-                let label = nodes.get(place).and_then(|node| nodes.label(node)).cloned();
+                let label = nodes.label(place);
                 let count = announce(nodes.fell(place), Ended::Revoked);
                 fallen.extend(label.map(|label| (key.id(), label, count)));
             }
@@ -347,11 +364,15 @@ impl Tree {
         describe(&nodes, nodes.find(key)?)
     }
 
-    /// What a capability allows, and how often it was narrowed so far.
-    pub(crate) fn rights(&self, key: Key<Node>) -> Option<(Option<Arc<Rights>>, u32)> {
+    /// What a capability allows now.
+    pub(crate) fn look(&self, key: Key<Node>) -> Option<Seen> {
         let nodes = lock(&self.nodes);
         let node = nodes.get(nodes.find(key)?)?;
-        Some((nodes.rights(node).cloned(), node.narrowings))
+        Some(Seen {
+            authority: nodes.authority(node).cloned(),
+            conditions: nodes.common(node)?.conditions.clone(),
+            narrowings: node.narrowings,
+        })
     }
 
     /// The capability and all that descend from it, parents before children.
@@ -393,18 +414,21 @@ fn announce(fallen: Fallen, how: Ended) -> usize {
 fn describe(nodes: &Nodes, place: Place) -> Option<CapabilityInfo> {
     let node = nodes.get(place)?;
     let parent = nodes.parent(place).and_then(|parent| nodes.get(parent));
-    let rights = nodes.rights(node);
+    let Common { label, conditions } = nodes.common(node)?;
+    let authority = nodes.authority(node);
+    // A connection has its budget in its door, and nobody asks its guards again.
+    let conditions = authority.map(|_| conditions);
     Some(CapabilityInfo {
         id: node.id(),
         parent: parent.map(Node::id),
         kind: node.kind,
-        label: nodes.label(node).cloned().unwrap_or_default(),
-        authority: rights.map(|rights| rights.authority.clone()),
-        usage: rights
-            .and_then(|rights| rights.conditions.account.as_ref())
+        label: label.clone(),
+        authority: authority.cloned(),
+        usage: conditions
+            .and_then(|conditions| conditions.account.as_ref())
             .map(|account| account.usage()),
-        guards: rights
-            .map(|rights| rights.conditions.guards.names())
+        guards: conditions
+            .map(|conditions| conditions.guards.names())
             .unwrap_or_default(),
         expires: nodes
             .more(node)
@@ -427,11 +451,10 @@ mod tests {
     };
 
     fn birth() -> Birth<'static> {
-        static RIGHTS: LazyLock<Arc<Rights>> =
-            LazyLock::new(|| Arc::new(Rights::of(Authority::everything())));
+        static EVERYTHING: LazyLock<Authority> = LazyLock::new(Authority::everything);
         static LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "test".into());
         Birth {
-            rights: Some(&RIGHTS),
+            authority: Some(&EVERYTHING),
             ..Birth::new(Kind::Net, &LABEL)
         }
     }

@@ -7,11 +7,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use refcap_authority::Authority;
+
 use super::Capability;
 use super::entry::Entry;
 use super::id::Key;
 use super::lineage::Ended;
-use super::rights::Rights;
 use crate::object::Calls;
 
 /// Something that happened to one of the vat's capabilities.
@@ -22,7 +23,7 @@ pub(crate) enum Letter {
     /// It allows less from now on.
     Narrowed {
         entry: Key<Entry>,
-        rights: Arc<Rights>,
+        authority: Authority,
         narrowings: u32,
     },
     /// The collector found that the guest can't reach its reference any more.

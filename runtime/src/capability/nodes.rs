@@ -9,6 +9,7 @@ use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 use refcap_abi::Kind;
+use refcap_authority::Authority;
 use slab::Slab;
 
 use super::entry::Entry;
@@ -18,7 +19,7 @@ use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
 use super::membrane::Seat;
 use super::pool::{Link, Pool};
-use super::rights::Rights;
+use super::rights::Conditions;
 
 /// Where a node is. Valid until the node is taken out, which those who have the lineage's lock see to.
 pub(super) type Place = usize;
@@ -40,8 +41,8 @@ pub(crate) struct Node {
     owner: Link,
     /// The place of the vat's entry, while the vat holds it.
     entry: Link,
-    label: Link,
-    rights: Link,
+    common: Link,
+    authority: Link,
     more: Link,
     pub(super) kind: Kind,
     pub(super) host_holds: bool,
@@ -57,9 +58,9 @@ impl Node {
         self.entry.place().map(|place| Key::new(place, self.id))
     }
 
-    /// What many nodes have in common: who made it, its label, its rights.
-    fn common(&self) -> [Link; 3] {
-        [self.owner, self.label, self.rights]
+    /// Where what many nodes have in common is kept: who made it, its label and conditions, its authority.
+    fn shared(&self) -> [Link; 3] {
+        [self.owner, self.common, self.authority]
     }
 
     pub(super) fn id(&self) -> CapId {
@@ -68,6 +69,26 @@ impl Node {
 
     pub(super) fn key(&self, place: Place) -> Key<Node> {
         Key::new(place, self.id)
+    }
+}
+
+/// What most nodes have from those above them.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) label: Arc<str>,
+    pub(super) conditions: Arc<Conditions>,
+}
+
+impl Common {
+    fn of(birth: &Birth<'_>) -> Common {
+        Common {
+            label: birth.label.clone(),
+            conditions: birth.conditions.clone(),
+        }
+    }
+
+    fn is_of(&self, birth: &Birth<'_>) -> bool {
+        Arc::ptr_eq(&self.label, birth.label) && Arc::ptr_eq(&self.conditions, birth.conditions)
     }
 }
 
@@ -121,8 +142,8 @@ pub(super) struct Nodes {
     owners: Pool<Owner>,
     /// Where a vat is among the owners.
     by_vat: HashMap<u64, Link>,
-    labels: Pool<Arc<str>>,
-    rights: Pool<Arc<Rights>>,
+    common: Pool<Common>,
+    authorities: Pool<Authority>,
     more: Slab<More>,
 }
 
@@ -147,12 +168,18 @@ impl Nodes {
         self.nodes.get_mut(place)
     }
 
-    pub(super) fn label(&self, node: &Node) -> Option<&Arc<str>> {
-        self.labels.get(node.label)
+    pub(super) fn common(&self, node: &Node) -> Option<&Common> {
+        self.common.get(node.common)
     }
 
-    pub(super) fn rights(&self, node: &Node) -> Option<&Arc<Rights>> {
-        self.rights.get(node.rights)
+    pub(super) fn label(&self, place: Place) -> Option<Arc<str>> {
+        let common = self.common(self.get(place)?)?;
+        Some(common.label.clone())
+    }
+
+    /// What it allows, where that is more than the one object behind it.
+    pub(super) fn authority(&self, node: &Node) -> Option<&Authority> {
+        self.authorities.get(node.authority)
     }
 
     /// The vat that made a node.
@@ -190,7 +217,7 @@ impl Nodes {
             return None;
         }
         let above = parent.and_then(|parent| self.nodes.get(parent));
-        let [owner, label, rights] = above.map_or([Link::NONE; 3], |above| above.common());
+        let [owner, common, authority] = above.map_or([Link::NONE; 3], Node::shared);
         let (owner, entry) = match holder {
             Holder::Host => (Link::NONE, Link::NONE),
             Holder::Vat(mailbox, entry) => {
@@ -198,6 +225,13 @@ impl Nodes {
                 (self.own(owner, mailbox), Link::to(entry.place()))
             }
         };
+        let common = self
+            .common
+            .have(common, |its| its.is_of(&birth), || Common::of(&birth));
+        let authority = birth.authority.map_or(Link::NONE, |new| {
+            let is_it = |its: &Authority| its.as_ptr() == new.as_ptr();
+            self.authorities.have(authority, is_it, || new.clone())
+        });
         let more = match (birth.target, birth.socket) {
             (None, None) => Link::NONE,
             (target, socket) => Link::to(self.more.insert(More {
@@ -218,10 +252,8 @@ impl Nodes {
             revokers: 0,
             owner,
             entry,
-            label: self.labels.have(label, birth.label),
-            rights: birth
-                .rights
-                .map_or(Link::NONE, |new| self.rights.have(rights, new)),
+            common,
+            authority,
             more,
             kind: birth.kind,
             host_holds: matches!(holder, Holder::Host),
@@ -271,20 +303,34 @@ impl Nodes {
         self.disown(owner, 1);
     }
 
-    /// Gives nodes other rights; those that are the same in several are kept once.
-    pub(super) fn replace_rights(&mut self, changes: &[(Place, Arc<Rights>)]) {
-        let mut links: HashMap<*const Rights, Link> = HashMap::new();
-        for (place, rights) in changes {
+    /// Gives nodes other authorities; those that are the same in several are kept once.
+    pub(super) fn replace_authorities(&mut self, changes: &[(Place, Authority)]) {
+        let mut links: HashMap<*const (), Link> = HashMap::new();
+        for (place, authority) in changes {
             let Some(node) = self.nodes.get_mut(*place) else {
                 continue;
             };
-            let new = match links.entry(Arc::as_ptr(rights)) {
-                hash_map::Entry::Occupied(link) => self.rights.share(*link.get()),
-                hash_map::Entry::Vacant(vacant) => *vacant.insert(self.rights.add(rights.clone())),
+            let new = match links.entry(authority.as_ptr()) {
+                hash_map::Entry::Occupied(link) => self.authorities.share(*link.get()),
+                hash_map::Entry::Vacant(vacant) => *vacant.insert(self.authorities.add(authority.clone())),
             };
-            let old = std::mem::replace(&mut node.rights, new);
-            self.rights.release(old);
+            let old = std::mem::replace(&mut node.authority, new);
+            self.authorities.release(old);
         }
+    }
+
+    /// Gives one node other conditions.
+    pub(super) fn replace_conditions(&mut self, place: Place, conditions: Arc<Conditions>) {
+        let Some(node) = self.nodes.get_mut(place) else {
+            return;
+        };
+        let Some(Common { label, .. }) = self.common.get(node.common) else {
+            return;
+        };
+        let label = label.clone();
+        let new = self.common.add(Common { label, conditions });
+        let old = std::mem::replace(&mut node.common, new);
+        self.common.release(old);
     }
 
     /// The places of a subtree, parents before children.
@@ -328,8 +374,8 @@ impl Nodes {
             open.extend(node.next.place());
             open.extend(node.first_child.place());
             self.owners.note_fallen(&node, &mut owners, &mut fallen);
-            self.labels.release(node.label);
-            self.rights.release(node.rights);
+            self.common.release(node.common);
+            self.authorities.release(node.authority);
             if let Some(more) = node.more.place().and_then(|more| self.more.try_remove(more)) {
                 fallen.sockets.extend(more.socket);
                 targets.extend(more.target);
@@ -361,8 +407,8 @@ impl Nodes {
         fallen
             .sockets
             .extend(self.more.drain().filter_map(|more| more.socket));
-        self.labels.clear();
-        self.rights.clear();
+        self.common.clear();
+        self.authorities.clear();
         self.nodes.clear();
         self.give_back();
         fallen
@@ -430,8 +476,8 @@ impl Nodes {
         let Some(node) = self.nodes.try_remove(place) else {
             return;
         };
-        self.labels.release(node.label);
-        self.rights.release(node.rights);
+        self.common.release(node.common);
+        self.authorities.release(node.authority);
         if let Some(more) = node.more.place() {
             self.more.try_remove(more);
         }
@@ -537,10 +583,12 @@ mod tests {
     fn what_many_have_is_kept_once_and_only_as_long_as_one_has_it() {
         let mut nodes = Nodes::default();
         let (label, vat) = (Arc::<str>::from("net"), Mailbox::new());
-        let rights = Arc::new(Rights::of(refcap_authority::Authority::everything()));
+        let authority = Authority::everything();
+        let conditions = Arc::new(Conditions::clone(Conditions::none()));
         let mut insert = |parent| {
             let birth = Birth {
-                rights: Some(&rights),
+                authority: Some(&authority),
+                conditions: &conditions,
                 ..Birth::new(Kind::Net, &label)
             };
             let holder = Holder::Vat(&vat, Key::to_nothing());
@@ -551,12 +599,18 @@ mod tests {
             insert(Some(top));
         }
         assert_eq!(vat.capabilities(), 101);
-        let kept = |nodes: &Nodes| (nodes.labels.len(), nodes.rights.len(), nodes.owners.len());
+        let kept = |nodes: &Nodes| (nodes.common.len(), nodes.authorities.len(), nodes.owners.len());
         assert_eq!(kept(&nodes), (1, 1, 1));
-        assert_eq!((Arc::strong_count(&label), Arc::strong_count(&rights)), (2, 2));
+        assert_eq!(
+            (Arc::strong_count(&label), Arc::strong_count(&conditions)),
+            (2, 2)
+        );
         nodes.fell(top);
         assert_eq!(kept(&nodes), (0, 0, 0));
-        assert_eq!((Arc::strong_count(&label), Arc::strong_count(&rights)), (1, 1));
+        assert_eq!(
+            (Arc::strong_count(&label), Arc::strong_count(&conditions)),
+            (1, 1)
+        );
         assert_eq!((vat.capabilities(), Arc::strong_count(&vat)), (0, 1));
     }
 }

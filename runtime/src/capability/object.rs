@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use refcap_abi::{ErrorCode, Kind};
+use refcap_authority::Authority;
 
 use super::id::PackedKey;
 use super::lineage::{Node, Sever};
 use super::membrane::Cut;
-use super::rights::Rights;
 use crate::guard::Guard;
 use crate::net::{ListenerDoor, NameDoor, PollSet, TcpDoor, UdpDoor};
 use crate::object::Line;
@@ -16,7 +16,8 @@ use crate::vat::{Child, Spawner};
 /// What a capability is a capability to.
 #[derive(Debug, Clone)]
 pub(crate) enum Object {
-    Net(Arc<Rights>),
+    /// Its conditions are kept elsewhere, for many have the same.
+    Net(Authority),
     Name(Arc<NameDoor>),
     TcpListener(Arc<ListenerDoor>),
     TcpStream(Arc<TcpDoor>),
@@ -65,7 +66,7 @@ impl Object {
         }
     }
 
-    /// What must end with the capability.
+    /// What must end with the capability, unless it is a Net: what implements that is in its conditions.
     pub(super) fn sever(&self) -> Option<Arc<dyn Sever>> {
         match self {
             Object::Name(door) => Some(door.clone()),
@@ -74,8 +75,8 @@ impl Object {
             Object::UdpSocket(door) => Some(door.clone()),
             Object::Child(child) => Some(child.control().clone()),
             Object::Implemented(line) => Some(line.clone()),
-            Object::Net(rights) => rights.conditions.by.clone().map(|line| line as Arc<dyn Sever>),
-            Object::Poller(_)
+            Object::Net(_)
+            | Object::Poller(_)
             | Object::Guard(_)
             | Object::Revoker(_)
             | Object::Membrane(_)
@@ -89,7 +90,6 @@ impl Object {
     pub(super) fn for_another(self) -> Object {
         match self {
             Object::Implemented(line) => Object::Implemented(line.for_another()),
-            Object::Net(rights) => Object::Net(rights.for_another()),
             other => other,
         }
     }

@@ -26,9 +26,11 @@ pub(crate) struct Obtained {
 
 impl Obtained {
     pub(crate) fn from(source: Capability, asked: Query) -> Arc<Obtained> {
-        let rights = source.tree().rights(source.node()).and_then(|(rights, _)| rights);
+        let seen = source.tree().look(source.node());
+        // A connection has its budget in its door.
+        let seen = seen.filter(|seen| seen.authority.is_some());
         Arc::new(Obtained {
-            account: rights.and_then(|rights| rights.conditions.account.clone()),
+            account: seen.and_then(|seen| seen.conditions.account.clone()),
             asked,
             _source: source,
         })

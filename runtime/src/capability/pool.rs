@@ -3,8 +3,6 @@
 //! Those who have a pool have it to themselves (a lineage under its lock, a vat's table with its store), so counting takes
 //! no atomic operation, which is most of what cloning and dropping an `Arc` costs.
 
-use std::sync::Arc;
-
 use slab::Slab;
 
 use super::id::{CapId, KEEP, Key};
@@ -67,9 +65,13 @@ impl<T> Pool<T> {
         link
     }
 
-    /// One less has it. Returns the value when it was the last.
-    pub(super) fn release(&mut self, link: Link) -> Option<T> {
-        self.release_many(link, 1)
+    /// One less has it.
+    #[inline]
+    pub(super) fn release(&mut self, link: Link) {
+        match self.0.get_mut(link.0 as usize) {
+            Some((count, _)) if *count > 1 => *count -= 1,
+            _ => drop(self.release_many(link, 1)),
+        }
     }
 
     /// So many less have it. Returns the value when they were the last.
@@ -96,14 +98,18 @@ impl<T> Pool<T> {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
-}
 
-impl<T: ?Sized> Pool<Arc<T>> {
-    /// One more has that value, which is most often the one at `likely`.
-    pub(super) fn have(&mut self, likely: Link, value: &Arc<T>) -> Link {
+    /// One more has a value, which is most often the one at `likely`.
+    #[inline]
+    pub(super) fn have(
+        &mut self,
+        likely: Link,
+        is_it: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Link {
         match self.get(likely) {
-            Some(its) if Arc::ptr_eq(its, value) => self.share(likely),
-            _ => self.add(value.clone()),
+            Some(its) if is_it(its) => self.share(likely),
+            _ => self.add(make()),
         }
     }
 }
@@ -117,11 +123,11 @@ mod tests {
         let mut pool = Pool::default();
         let (a, b) = (pool.add('a'), pool.add('b'));
         assert_eq!(pool.share(a), a);
-        assert_eq!(pool.release(a), None);
+        pool.release(a);
         assert_eq!((pool.get(a), pool.get(b)), (Some(&'a'), Some(&'b')));
-        assert_eq!(pool.release(a), Some('a'));
-        assert_eq!(pool.get(a), None);
-        assert_eq!(pool.release(a), None);
+        pool.release(a);
+        assert_eq!((pool.get(a), pool.get(b)), (None, Some(&'b')));
+        pool.release(a);
         pool.share(b);
         assert_eq!(pool.release_many(b, 2), Some('b'));
         assert_eq!(pool.len(), 0);
@@ -133,7 +139,7 @@ mod tests {
         let mut pool = Pool::default();
         let links: Vec<_> = (0..10_000).map(|n| pool.add(n)).collect();
         for (n, &link) in links.iter().enumerate() {
-            assert_eq!(pool.release(link), Some(n));
+            assert_eq!(pool.release_many(link, 1), Some(n));
         }
         assert!(pool.0.capacity() <= KEEP);
         assert_eq!(pool.get(links[9_999]), None);
@@ -147,7 +153,7 @@ mod tests {
         pool.add('a');
         assert_eq!(pool.share(Link::NONE), Link::NONE);
         assert_eq!(pool.get(Link::NONE), None);
-        assert_eq!(pool.release(Link::NONE), None);
+        pool.release(Link::NONE);
         assert_eq!(pool.len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! What a capability allows, and on what terms.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use refcap_authority::{Answers, Authority, DeriveError, Policy, Request, Rules, Terms, TooComplex};
@@ -18,10 +18,22 @@ pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(10 * 365 * 24 * 3
 pub(crate) struct Rights {
     pub(crate) authority: Authority,
     pub(crate) conditions: Arc<Conditions>,
-    /// Whether others may be derived from it.
-    pub(crate) derivable: bool,
-    /// Whether it may be handed to a second program.
-    pub(crate) transferable: bool,
+}
+
+/// The same where it is kept: an authority of its own, and conditions that many have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RightsRef<'a> {
+    pub(crate) authority: &'a Authority,
+    pub(crate) conditions: &'a Arc<Conditions>,
+}
+
+/// What is derived from rights.
+#[derive(Debug)]
+pub(crate) struct Less {
+    pub(crate) authority: Authority,
+    /// `None` where they stay as they are, as most often they do: to count that one more has them takes an atomic
+    /// operation, which nobody needs who keeps them in a [`Pool`](super::pool::Pool).
+    pub(crate) conditions: Option<Arc<Conditions>>,
 }
 
 /// What holds of a Net beside its authority. Most Nets have that of the one that they come from.
@@ -35,6 +47,10 @@ pub(crate) struct Conditions {
     pub(crate) guards: Guards,
     /// The way to the program that does what is allowed, where that is not the host.
     pub(crate) by: Option<Arc<Line>>,
+    /// Whether others may be derived from it.
+    pub(crate) derivable: bool,
+    /// Whether it may be handed to a second program.
+    pub(crate) transferable: bool,
 }
 
 /// Why terms could not be made those of a capability.
@@ -57,30 +73,57 @@ impl Conditions {
             account: None,
             guards: Guards::default(),
             by: None,
+            derivable: true,
+            transferable: true,
         }
+    }
+
+    /// Those of what was granted without any.
+    pub(crate) fn none() -> &'static Arc<Conditions> {
+        static NONE: LazyLock<Arc<Conditions>> =
+            LazyLock::new(|| Arc::new(Conditions::of(Answers::standard())));
+        &NONE
+    }
+
+    /// The same but for what `change` does.
+    fn but(&self, change: impl FnOnce(&mut Conditions)) -> Arc<Conditions> {
+        let mut conditions = self.clone();
+        change(&mut conditions);
+        Arc::new(conditions)
+    }
+
+    /// The same for a Net of one more holder, who can lose what a program implements alone; `None` where that is no
+    /// different.
+    pub(super) fn for_another(&self) -> Option<Arc<Conditions>> {
+        let line = self.by.as_ref()?.for_another();
+        Some(self.but(|conditions| conditions.by = Some(line)))
+    }
+
+    /// The same for a holder on the other side of membranes; `None` where that is no different.
+    pub(super) fn behind(&self, membranes: &Membranes) -> Result<Option<Arc<Conditions>>, TooMany> {
+        let Some(line) = &self.by else { return Ok(None) };
+        let line = line.behind(membranes)?;
+        Ok(Some(self.but(|conditions| conditions.by = Some(line))))
     }
 }
 
 impl Rights {
     /// The rights to what an authority allows, without limits. Names stand for what they may by default.
     pub(crate) fn of(authority: Authority) -> Rights {
-        Rights::on(authority, Conditions::of(Answers::standard()))
-    }
-
-    fn on(authority: Authority, conditions: Conditions) -> Rights {
         Rights {
             authority,
-            conditions: Arc::new(conditions),
-            derivable: true,
-            transferable: true,
+            conditions: Conditions::none().clone(),
         }
     }
 
     /// The rights that a policy grants.
-    pub(crate) fn granted(policy: &Policy) -> Result<Arc<Rights>, GrantRefused> {
-        let conditions = Conditions::of(Answers::from_rules(&policy.rules)?);
-        let rights = Rights::on(Authority::from_rules(&policy.rules)?, conditions);
-        Ok(Arc::new(rights).limit(&policy.terms)?)
+    pub(crate) fn granted(policy: &Policy) -> Result<Rights, GrantRefused> {
+        let granted = Rights {
+            authority: Authority::from_rules(&policy.rules)?,
+            conditions: Arc::new(Conditions::of(Answers::from_rules(&policy.rules)?)),
+        };
+        let less = granted.by_ref().limit(&policy.terms)?;
+        Ok(less.on(&granted.conditions))
     }
 
     /// The rights to what rules allow, where a program does it.
@@ -89,123 +132,115 @@ impl Rights {
             by: Some(by),
             ..Conditions::of(Answers::from_rules(rules)?)
         };
-        Ok(Rights::on(Authority::from_rules(rules)?, conditions))
-    }
-
-    #[inline]
-    pub(crate) fn only(&self, request: &Request) -> Result<Arc<Rights>, TooComplex> {
-        let authority = self.authority.only_request(request)?;
-        if request.leaves_answers() {
-            return Ok(self.narrowed_to(authority, self.conditions.clone()));
-        }
-        Ok(self.narrowed_with(authority, self.conditions.answers.only_request(request)?))
-    }
-
-    pub(crate) fn exactly(&self, request: &Request) -> Result<Arc<Rights>, DeriveError> {
-        let authority = self.authority.exactly_request(request)?;
-        let answers = self.conditions.answers.exactly_request(request)?;
-        Ok(self.narrowed_with(authority, answers))
-    }
-
-    pub(crate) fn except(&self, request: &Request) -> Result<Arc<Rights>, TooComplex> {
-        let authority = self.authority.except_request(request)?;
-        let answers = self.conditions.answers.except_request(request)?;
-        Ok(self.narrowed_with(authority, answers))
-    }
-
-    fn narrowed_with(&self, authority: Authority, answers: Answers) -> Arc<Rights> {
-        self.narrowed_to(
-            authority,
-            self.on_conditions(|conditions| conditions.answers = answers),
-        )
-    }
-
-    /// On the same terms, to less.
-    #[inline(always)]
-    fn narrowed_to(&self, authority: Authority, conditions: Arc<Conditions>) -> Arc<Rights> {
-        Arc::new(Rights {
-            authority,
-            conditions,
-            ..*self
+        Ok(Rights {
+            authority: Authority::from_rules(rules)?,
+            conditions: Arc::new(conditions),
         })
     }
 
-    /// The conditions, but for what `change` does.
-    fn on_conditions(&self, change: impl FnOnce(&mut Conditions)) -> Arc<Conditions> {
-        let mut conditions = Conditions::clone(&self.conditions);
-        change(&mut conditions);
-        Arc::new(conditions)
+    pub(crate) fn by_ref(&self) -> RightsRef<'_> {
+        RightsRef {
+            authority: &self.authority,
+            conditions: &self.conditions,
+        }
+    }
+}
+
+impl From<Rights> for Less {
+    fn from(rights: Rights) -> Self {
+        Less {
+            authority: rights.authority,
+            conditions: Some(rights.conditions),
+        }
+    }
+}
+
+impl Less {
+    /// The rights, if they come from some with these conditions.
+    pub(crate) fn on(self, before: &Arc<Conditions>) -> Rights {
+        Rights {
+            authority: self.authority,
+            conditions: self.conditions.unwrap_or_else(|| before.clone()),
+        }
+    }
+}
+
+impl RightsRef<'_> {
+    pub(crate) fn to_owned(self) -> Rights {
+        Rights {
+            authority: self.authority.clone(),
+            conditions: self.conditions.clone(),
+        }
     }
 
-    /// The same to what `bound` allows too, or `None` where that is no less.
-    pub(crate) fn within(&self, bound: &Authority) -> Result<Option<Rights>, TooComplex> {
-        if self.authority.is_subset(bound) {
-            return Ok(None);
-        }
-        Ok(Some(Rights {
-            authority: self.authority.intersect(bound)?,
-            ..self.clone()
-        }))
+    #[inline]
+    pub(crate) fn only(self, request: &Request) -> Result<Less, TooComplex> {
+        let authority = self.authority.only_request(request)?;
+        let conditions = match request.leaves_answers() {
+            true => None,
+            false => Some(self.with_answers(self.conditions.answers.only_request(request)?)),
+        };
+        Ok(Less {
+            authority,
+            conditions,
+        })
+    }
+
+    pub(crate) fn exactly(self, request: &Request) -> Result<Less, DeriveError> {
+        let authority = self.authority.exactly_request(request)?;
+        let conditions = match request.leaves_answers() {
+            true => None,
+            false => Some(self.with_answers(self.conditions.answers.exactly_request(request)?)),
+        };
+        Ok(Less {
+            authority,
+            conditions,
+        })
+    }
+
+    pub(crate) fn except(self, request: &Request) -> Result<Less, TooComplex> {
+        let authority = self.authority.except_request(request)?;
+        let answers = self.conditions.answers.except_request(request)?;
+        Ok(Less {
+            authority,
+            conditions: Some(self.with_answers(answers)),
+        })
+    }
+
+    fn with_answers(self, answers: Answers) -> Arc<Conditions> {
+        self.conditions.but(|conditions| conditions.answers = answers)
     }
 
     /// The same, where one more guard is asked.
-    pub(crate) fn guarded(&self, post: Arc<Post>) -> Result<Rights, GuardError> {
+    pub(crate) fn guarded(self, post: Arc<Post>) -> Result<Less, GuardError> {
         let guards = self.conditions.guards.with(post)?;
-        Ok(Rights {
-            conditions: self.on_conditions(|conditions| conditions.guards = guards),
-            ..self.clone()
+        Ok(Less {
+            authority: self.authority.clone(),
+            conditions: Some(self.conditions.but(|conditions| conditions.guards = guards)),
         })
     }
 
     /// The same on further terms. Flags are only ever set; a budget draws on the one above it.
-    /// Terms that say nothing of the rights (a lease, a label) leave them the same value.
-    pub(crate) fn limit(self: &Arc<Self>, terms: &Terms) -> Result<Arc<Rights>, TermsRefused> {
+    pub(crate) fn limit(self, terms: &Terms) -> Result<Less, TermsRefused> {
         terms.check()?;
-        let before = self.conditions.account.as_ref();
-        let account = Account::open(before.cloned(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
-        if self.conditions.by.is_some() && account.is_some() {
+        let before = self.conditions;
+        let account =
+            Account::open(before.account.clone(), terms).map_err(|_| TermsRefused::TooManyBudgets)?;
+        if before.by.is_some() && account.is_some() {
             return Err(TermsRefused::Implemented);
         }
-        let derivable = self.derivable && !terms.no_derive;
-        let transferable = self.transferable && !terms.no_hand_over;
-        let same_budget = account.as_ref().map(Arc::as_ptr) == before.map(Arc::as_ptr);
-        if same_budget && (derivable, transferable) == (self.derivable, self.transferable) {
-            return Ok(self.clone());
-        }
-        Ok(Arc::new(Rights {
-            authority: self.authority.clone(),
-            conditions: match same_budget {
-                true => self.conditions.clone(),
-                false => self.on_conditions(|conditions| conditions.account = account),
-            },
-            derivable,
-            transferable,
-        }))
-    }
-
-    /// The same for one more holder, who can lose it alone.
-    #[inline]
-    pub(crate) fn for_another(self: Arc<Self>) -> Arc<Rights> {
-        match &self.conditions.by {
-            None => self,
-            Some(line) => Arc::new(self.done_by(line.for_another())),
-        }
-    }
-
-    /// The same for a holder on the other side of membranes; `None` where that is no different.
-    pub(crate) fn behind(&self, membranes: &Membranes) -> Result<Option<Arc<Rights>>, TooMany> {
-        let Some(line) = &self.conditions.by else {
-            return Ok(None);
+        let after = Conditions {
+            account,
+            derivable: before.derivable && !terms.no_derive,
+            transferable: before.transferable && !terms.no_hand_over,
+            ..Conditions::clone(before)
         };
-        Ok(Some(Arc::new(self.done_by(line.behind(membranes)?))))
-    }
-
-    /// The same, on another way to the program.
-    fn done_by(&self, line: Arc<Line>) -> Rights {
-        Rights {
-            conditions: self.on_conditions(|conditions| conditions.by = Some(line)),
-            ..self.clone()
-        }
+        let is_same = after.account.as_ref().map(Arc::as_ptr) == before.account.as_ref().map(Arc::as_ptr)
+            && (after.derivable, after.transferable) == (before.derivable, before.transferable);
+        Ok(Less {
+            authority: self.authority.clone(),
+            conditions: (!is_same).then(|| Arc::new(after)),
+        })
     }
 }
 

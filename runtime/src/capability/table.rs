@@ -6,19 +6,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use refcap_abi::{ErrorCode, Kind};
+use refcap_abi::ErrorCode;
+use refcap_authority::Authority;
 
-use super::Capability;
-use super::entry::{Aside, Entry, Origin};
+use super::entry::{Entry, Origin};
 use super::id::{CapId, Key, Register};
-use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Tree};
+use super::lineage::{Barren, Birth, Bounds, Ended, Holder, Node, Sever, Tree};
 use super::mailbox::{Letter, Mailbox};
 pub(crate) use super::object::Object;
-use super::object::Passing;
 use super::obtained::Obtained;
 use super::pool::{Link, Pool};
-use super::rights::Rights;
+use super::rights::{Conditions, Less, RightsRef};
 use crate::audit;
+use crate::budget::Account;
 use crate::vat::Child;
 
 /// What a new capability has of its own, beside its object.
@@ -32,31 +32,31 @@ pub(crate) struct Own {
 
 /// What a new entry has beside its object.
 #[derive(Default)]
-struct Beside {
-    /// What it allows, where it has an object of its own; a Net's rights are its object.
-    rights: Option<Arc<Rights>>,
-    lease: Option<Instant>,
-    obtained: Option<Arc<Obtained>>,
+pub(super) struct Beside {
+    /// What it allows, where it has an object of its own; a Net's authority is its object.
+    pub(super) authority: Option<Authority>,
+    pub(super) lease: Option<Instant>,
+    pub(super) obtained: Option<Arc<Obtained>>,
 }
 
 /// What a new capability is derived from.
-struct Parent {
+pub(super) struct Parent {
     /// The new one's, which it has a share of already.
-    origin: Link,
-    node: Key<Node>,
+    pub(super) origin: Link,
+    pub(super) node: Key<Node>,
     /// How often it had been narrowed when it was looked at, where that matters.
-    narrowings: Option<u32>,
+    pub(super) narrowings: Option<u32>,
 }
 
 /// The capabilities of one vat.
 #[derive(Debug)]
 pub(crate) struct CapTable {
-    mailbox: Arc<Mailbox>,
-    bounds: Bounds,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) bounds: Bounds,
     /// The most capabilities that the vat may have.
     limit: usize,
-    entries: Register<Entry>,
-    origins: Pool<Origin>,
+    pub(super) entries: Register<Entry>,
+    pub(super) origins: Pool<Origin>,
 }
 
 /// Why a vat could not get another capability.
@@ -74,19 +74,6 @@ pub(crate) enum NoBirth {
     FanOut(u32),
     /// It went to another vat, and may go to one only.
     NotTransferable,
-}
-
-/// Why a capability could not leave its vat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotHandedOver {
-    /// It is not there, or was granted on terms that forbid it.
-    Code(ErrorCode),
-    /// This kind means something in one vat only.
-    Never(Kind),
-    /// The socket is in a poller of this vat.
-    InPoller,
-    /// There is no room in the lineage.
-    Barren(NoBirth),
 }
 
 impl CapTable {
@@ -134,28 +121,50 @@ impl CapTable {
         Some(&origin.label)
     }
 
-    /// The lineage that a capability of this table is in, and its label.
+    /// What a Net allows, and on what terms.
+    #[inline]
+    pub(crate) fn rights(&self, key: Key<Entry>) -> Result<RightsRef<'_>, ErrorCode> {
+        let entry = self.get(key)?;
+        Ok(RightsRef {
+            authority: entry.net()?,
+            conditions: &self.origin(entry)?.conditions,
+        })
+    }
+
+    /// The budget that a Net, a Name, or a socket that is bound draws on.
+    pub(crate) fn account(&self, key: Key<Entry>) -> Result<Option<&Arc<Account>>, ErrorCode> {
+        let entry = self.get(key)?;
+        Ok(match entry.obtained() {
+            Some(obtained) => obtained.account(),
+            None => self.origin(entry)?.conditions.account.as_ref(),
+        })
+    }
+
+    /// The lineage that a capability of this table is in, its label and its conditions.
+    #[inline]
     pub(crate) fn origin(&self, entry: &Entry) -> Result<&Origin, ErrorCode> {
         self.origins.get(entry.origin).ok_or(ErrorCode::Revoked)
     }
 
-    /// Adds a Net derived from `parent`: what [`derive`](CapTable::derive) would add. That it is a Net is known when this is
-    /// compiled, so the object need not be made before its place is there.
+    /// Adds a Net derived from `parent`, which is a Net or what implements one.
     pub(crate) fn derive_net(
         &mut self,
         parent: Key<Entry>,
-        rights: Arc<Rights>,
+        less: Less,
         own: Own,
     ) -> Result<Key<Entry>, NoBirth> {
         let beside = Beside {
             lease: own.lease,
             ..Beside::default()
         };
-        let parent = self.parent(parent, own.label)?;
-        self.insert(parent, || Object::Net(rights.for_another()), beside)
+        let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
+        let before = &self.origins.get(above.origin).ok_or(NoBirth::Revoked)?.conditions;
+        let another = less.conditions.as_ref().unwrap_or(before).for_another();
+        let parent = self.parent(parent, own.label, another.or(less.conditions))?;
+        self.insert(parent, || Object::Net(less.authority), beside)
     }
 
-    /// Adds a capability derived from `parent`.
+    /// Adds a capability derived from `parent`, anything but a Net.
     pub(crate) fn derive(
         &mut self,
         parent: Key<Entry>,
@@ -163,19 +172,20 @@ impl CapTable {
         own: Own,
     ) -> Result<Key<Entry>, NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
-        let rights = match (&object, &above.object) {
+        let authority = match (&object, &above.object) {
             // These check each peer or packet, by what their Net allows at that time.
-            (Object::Name(_) | Object::TcpListener(_) | Object::UdpSocket(_), Object::Net(rights)) => {
-                Some(rights.clone())
+            (Object::Name(_) | Object::TcpListener(_) | Object::UdpSocket(_), Object::Net(authority)) => {
+                Some(authority.clone())
             }
             _ => None,
         };
         let beside = Beside {
-            rights,
+            authority,
             lease: own.lease,
             obtained: None,
         };
-        let parent = self.parent(parent, own.label)?;
+        let conditions = self.not_by_program(parent);
+        let parent = self.parent(parent, own.label, conditions)?;
         self.insert(parent, || object.for_another(), beside)
     }
 
@@ -190,23 +200,43 @@ impl CapTable {
             obtained: Some(obtained),
             ..Beside::default()
         };
-        let parent = self.parent(parent, None)?;
+        let conditions = self.not_by_program(parent);
+        let parent = self.parent(parent, None, conditions)?;
         self.insert(parent, || object.for_another(), beside)
     }
 
-    /// One of the table's own as a parent. The child has the parent's label if it has none.
+    /// The conditions of what comes from a Net that a program implements, and is no Net itself: while somebody has it, the
+    /// program is not told that nobody has the Net. `None` where they are the Net's.
+    fn not_by_program(&self, parent: Key<Entry>) -> Option<Arc<Conditions>> {
+        let origin = self.origin(self.entries.get(parent)?).ok()?;
+        let is_by_program = origin.conditions.by.is_some();
+        is_by_program.then(|| Conditions::none().clone())
+    }
+
+    /// One of the table's own as a parent. The child has the parent's label and conditions where it has none.
     #[inline(always)]
-    fn parent(&mut self, key: Key<Entry>, label: Option<Arc<str>>) -> Result<Parent, NoBirth> {
+    fn parent(
+        &mut self,
+        key: Key<Entry>,
+        label: Option<Arc<str>>,
+        conditions: Option<Arc<Conditions>>,
+    ) -> Result<Parent, NoBirth> {
         let above = self.entries.get(key).ok_or(NoBirth::Revoked)?;
-        let origin = match label {
-            None => self.origins.share(above.origin),
-            Some(label) => {
-                let origin = self.origins.get(above.origin).ok_or(NoBirth::Revoked)?;
-                match Arc::ptr_eq(&origin.label, &label) {
+        let origin = match (label, conditions) {
+            (None, None) => self.origins.share(above.origin),
+            (label, conditions) => {
+                let its = self.origins.get(above.origin).ok_or(NoBirth::Revoked)?;
+                let label = label.unwrap_or_else(|| its.label.clone());
+                let conditions = conditions.unwrap_or_else(|| its.conditions.clone());
+                match Arc::ptr_eq(&label, &its.label) && Arc::ptr_eq(&conditions, &its.conditions) {
                     true => self.origins.share(above.origin),
                     false => {
-                        let tree = origin.tree.clone();
-                        self.origins.add(Origin { tree, label })
+                        let tree = its.tree.clone();
+                        self.origins.add(Origin {
+                            tree,
+                            label,
+                            conditions,
+                        })
                     }
                 }
             }
@@ -218,115 +248,6 @@ impl CapTable {
         })
     }
 
-    /// Adds a capability that somebody else holds: one more below theirs. The embedder grants so, and so do
-    /// other vats, by way of [`hand_over`](CapTable::hand_over).
-    pub(crate) fn accept(&mut self, name: &str, grant: &Capability) -> Result<Key<Entry>, NoBirth> {
-        loop {
-            let (rights, narrowings) = grant.tree().rights(grant.node()).ok_or(NoBirth::Revoked)?;
-            let object = match grant.object() {
-                Some(object) => object.clone(),
-                None => Object::Net(rights.clone().ok_or(NoBirth::Revoked)?),
-            };
-            if let Object::Net(rights) = &object
-                && !rights.transferable
-                && !grant.tree().claim(grant.node(), self.mailbox.vat())
-            {
-                return Err(NoBirth::NotTransferable);
-            }
-            let (tree, label) = (grant.tree().clone(), self.granted_as(name, grant));
-            let parent = Parent {
-                origin: self.origins.add(Origin { tree, label }),
-                node: grant.node(),
-                narrowings: Some(narrowings),
-            };
-            let beside = Beside {
-                rights,
-                lease: None,
-                obtained: grant.obtained().cloned(),
-            };
-            match self.insert(parent, || object.for_another(), beside) {
-                // Narrowed between the two looks.
-                Err(NoBirth::Stale) => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// Gives a capability out of the vat's hands, for another one to [`accept`](CapTable::accept). A socket or
-    /// a Name leaves this vat, whose reference is `Closed` from now on; of anything else the other vat gets
-    /// one that is derived from this.
-    pub(crate) fn hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
-        loop {
-            match self.try_hand_over(key) {
-                // It was narrowed, which a letter says: look again.
-                Err(NotHandedOver::Barren(NoBirth::Stale)) => self.read_letters(),
-                result => return result,
-            }
-        }
-    }
-
-    fn try_hand_over(&mut self, key: Key<Entry>) -> Result<Capability, NotHandedOver> {
-        let entry = self.get(key).map_err(NotHandedOver::Code)?;
-        let Origin { tree, label } = self.origin(entry).map_err(NotHandedOver::Code)?;
-        let (tree, kind, label) = (tree.clone(), entry.object.kind(), label.clone());
-        match entry.object.passing() {
-            Passing::Never => Err(NotHandedOver::Never(kind)),
-            Passing::Moved => {
-                if entry.source().is_ok_and(|socket| socket.ending().is_watched()) {
-                    return Err(NotHandedOver::InPoller);
-                }
-                let entry = self.entries.get_mut(key).ok_or(ErrorCode::Revoked);
-                let entry = entry.map_err(NotHandedOver::Code)?;
-                let node = entry.node(key.id());
-                entry.uproot();
-                let object = std::mem::replace(&mut entry.object, Object::Gone(kind, ErrorCode::Closed));
-                let obtained = entry.take_obtained();
-                tree.release_to_host(node);
-                let moved = Capability::new(tree, node, kind, label, Some(object));
-                Ok(moved.obtained_from(obtained))
-            }
-            Passing::Derived => {
-                let (object, rights) = match &entry.object {
-                    Object::Net(rights) if !rights.transferable => {
-                        return Err(NotHandedOver::Code(ErrorCode::NotTransferable));
-                    }
-                    Object::Net(rights) => (None, Some(rights.clone())),
-                    other => (Some(other.clone()), None),
-                };
-                let mut birth = Birth {
-                    rights: rights.as_ref(),
-                    ..Birth::new(kind, &label)
-                };
-                if let Some(Object::Revoker(target)) = &object {
-                    birth.target = Some(target.key());
-                }
-                let (parent, narrowings) = (entry.node(key.id()), Some(entry.narrowings));
-                let target = birth.target.map(Key::id);
-                let (id, holder) = (birth.id, Holder::Host);
-                let made = tree.derive(parent, narrowings, self.bounds, birth, holder);
-                let node = made.map_err(|barren| NotHandedOver::Barren(self.no_birth(barren)))?;
-                audit::derive(
-                    id,
-                    parent.id(),
-                    kind,
-                    &label,
-                    Some(self.mailbox.vat()),
-                    None,
-                    target,
-                );
-                Ok(Capability::new(tree, node, kind, label, object))
-            }
-        }
-    }
-
-    /// The name that a vat's grant goes by: its endowment's, and the labels that the embedder's terms gave.
-    fn granted_as(&self, name: &str, grant: &Capability) -> Arc<str> {
-        match grant.label().split_once('/') {
-            Some((_, labels)) => format!("{name}/{labels}").into(),
-            None => name.into(),
-        }
-    }
-
     /// Adds a capability that comes from nothing and gives no authority: a poller, a guard.
     pub(crate) fn plant(&mut self, label: &str, object: Object) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
@@ -336,6 +257,7 @@ impl CapTable {
             origin: self.origins.add(Origin {
                 tree: tree.clone(),
                 label,
+                conditions: Conditions::none().clone(),
             }),
             node,
             narrowings: None,
@@ -346,14 +268,23 @@ impl CapTable {
         Ok(key)
     }
 
-    /// Adds a Net with the authority of `parent`, and a Revoker for it.
+    /// Adds a Net or an object that is the same as `parent`, and a Revoker for it.
     pub(crate) fn derive_revocable(
         &mut self,
         parent: Key<Entry>,
     ) -> Result<(Key<Entry>, Key<Entry>), NoBirth> {
         let above = self.entries.get(parent).ok_or(NoBirth::Revoked)?;
-        let object = above.object.clone();
-        let net = self.derive(parent, object, Own::default())?;
+        let own = Own::default();
+        let net = match above.object.clone() {
+            Object::Net(authority) => {
+                let same = Less {
+                    authority,
+                    conditions: None,
+                };
+                self.derive_net(parent, same, own)?
+            }
+            object => self.derive(parent, object, own)?,
+        };
         let target = self.entries.get(net).ok_or(NoBirth::Revoked)?.node(net.id());
         match self.derive(parent, Object::Revoker(target.into()), Own::default()) {
             Ok(revoker) => Ok((net, revoker)),
@@ -368,7 +299,7 @@ impl CapTable {
     // Inlined, and the object made where it stays: what is written in parts and moved on as a whole waits for the parts to
     // arrive in memory.
     #[inline(always)]
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         parent: Parent,
         object: impl FnOnce() -> Object,
@@ -388,36 +319,30 @@ impl CapTable {
         parent: Parent,
         object: impl FnOnce() -> Object,
         Beside {
-            rights,
+            authority,
             lease,
             obtained,
         }: Beside,
     ) -> Result<Key<Entry>, NoBirth> {
         self.room_for(1)?;
         let id = CapId::next();
-        let account = match &obtained {
-            Some(obtained) => obtained.account().cloned(),
-            None => rights
-                .as_ref()
-                .and_then(|rights| rights.conditions.account.clone()),
-        };
-        let aside = Aside::of(account, obtained);
         let (above, narrowings) = (parent.node, parent.narrowings);
         let origin = self.origins.get(parent.origin).ok_or(NoBirth::Revoked)?;
         let vacancy = self.entries.vacancy();
         let vacancy = vacancy.ok_or(NoBirth::Capabilities(self.limit))?;
         // The entry is there before the node, so that nothing can happen to the node of which the vat does not hear.
-        let key = vacancy.fill(id, Entry::new(parent.origin, aside, object()));
+        let key = vacancy.fill(id, Entry::new(parent.origin, obtained, object()));
         let entry = self.entries.get_mut(key).ok_or(NoBirth::Revoked)?;
         let kind = entry.object.kind();
         let birth = Birth {
             id,
             kind,
             label: &origin.label,
-            rights: match &entry.object {
-                Object::Net(rights) => Some(rights),
-                _ => rights.as_ref(),
+            authority: match &entry.object {
+                Object::Net(authority) => Some(authority),
+                _ => authority.as_ref(),
             },
+            conditions: &origin.conditions,
             lease,
             target: match &entry.object {
                 Object::Revoker(target) => Some(target.key()),
@@ -425,7 +350,7 @@ impl CapTable {
             },
             socket: match entry.obtained() {
                 Some(obtained) => obtained.sever(&entry.object),
-                None => entry.object.sever(),
+                None => what_ends_with(&entry.object, &origin.conditions),
             },
         };
         let target = birth.target.map(Key::id);
@@ -441,13 +366,12 @@ impl CapTable {
             && let Some(entry) = self.entries.get(key)
         {
             let (label, vat) = (&origin.label, Some(self.mailbox.vat()));
-            let authority = entry.net().ok().map(|rights| &rights.authority);
-            audit::derive(id, above.id(), kind, label, vat, authority, target);
+            audit::derive(id, above.id(), kind, label, vat, entry.net().ok(), target);
         }
         Ok(key)
     }
 
-    fn no_birth(&self, barren: Barren) -> NoBirth {
+    pub(super) fn no_birth(&self, barren: Barren) -> NoBirth {
         match barren {
             Barren::Revoked => NoBirth::Revoked,
             Barren::Narrowed => NoBirth::Stale,
@@ -462,7 +386,7 @@ impl CapTable {
         let closed = self.entries.remove(key, |entry| {
             if let Some(origin) = origins.get(entry.origin) {
                 origin.tree.close(entry.node(key.id()));
-                if let Some(socket) = entry.object.sever() {
+                if let Some(socket) = what_ends_with(&entry.object, &origin.conditions) {
                     socket.sever();
                 }
                 audit::close(key.id(), entry.object.kind(), &origin.label, vat);
@@ -514,12 +438,12 @@ impl CapTable {
                 }
                 Letter::Narrowed {
                     entry,
-                    rights,
+                    authority,
                     narrowings,
                 } => {
                     if let Some(entry) = self.entries.get_mut(entry) {
                         if let Object::Net(before) = &mut entry.object {
-                            *before = rights;
+                            *before = authority;
                         }
                         entry.narrowings = narrowings;
                     }
@@ -535,6 +459,15 @@ impl CapTable {
     }
 }
 
+/// What must end with a capability.
+#[inline(always)]
+fn what_ends_with(object: &Object, conditions: &Conditions) -> Option<Arc<dyn Sever>> {
+    match object {
+        Object::Net(_) => conditions.by.clone().map(|line| line as Arc<dyn Sever>),
+        other => other.sever(),
+    }
+}
+
 impl Drop for CapTable {
     fn drop(&mut self) {
         self.read_letters();
@@ -544,62 +477,92 @@ impl Drop for CapTable {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
-    use refcap_authority::Authority;
+    use refcap_abi::Kind;
+    use refcap_authority::{Request, Rules};
 
     use super::*;
     use crate::ambient::ambient_authority;
+    use crate::capability::Capability;
     use crate::capability::lineage::Sever;
+    use crate::capability::rights::Rights;
+    use crate::object::{Implementer, Line};
 
     const BOUNDS: Bounds = Bounds {
         depth: 10,
         fan_out: 10,
     };
 
-    fn table() -> CapTable {
+    pub(in crate::capability) fn table() -> CapTable {
         CapTable::new(Mailbox::new(), BOUNDS, 10)
     }
 
-    fn net(table: &mut CapTable, text: &str) -> (Capability, Key<Entry>) {
+    pub(in crate::capability) fn net(table: &mut CapTable, text: &str) -> (Capability, Key<Entry>) {
         let net = Capability::net("net", text.parse().unwrap(), ambient_authority());
         let key = table.accept("net", &net).unwrap();
         (net, key)
     }
 
-    #[test]
-    fn what_is_handed_over_is_derived_and_ends_with_what_it_came_from() {
-        let (mut ours, mut theirs) = (table(), table());
-        let (net, key) = net(&mut ours, "connect tcp 10.0.0.1:1-8");
-        let on_its_way = ours.hand_over(key).unwrap();
-        let theirs_key = theirs.accept("lent", &on_its_way).unwrap();
-        drop(on_its_way);
-        // The hold in between is gone: granted, ours, theirs.
-        assert_eq!(net.lineage().len(), 3);
-        net.narrow(&"connect tcp *:3".parse().unwrap()).unwrap();
-        theirs.read_letters();
-        let rights = theirs.get(theirs_key).unwrap().net().unwrap();
-        assert_eq!(rights.authority, "connect tcp 10.0.0.1:3".parse().unwrap());
-        // Ours is closed, and theirs lives on until what both come from is revoked.
-        assert!(ours.close(key));
-        assert!(theirs.get(theirs_key).is_ok());
-        assert_eq!(net.revoke(), 2);
-        theirs.read_letters();
-        assert_eq!(theirs.get(theirs_key).err(), Some(ErrorCode::Revoked));
+    /// What a Net allows, for one more.
+    fn unchanged(table: &CapTable, key: Key<Entry>) -> Less {
+        Less {
+            authority: table.get(key).unwrap().net().unwrap().clone(),
+            conditions: None,
+        }
     }
 
     #[test]
-    fn what_was_narrowed_a_moment_ago_is_handed_over_as_it_is_now() {
-        let (mut ours, mut theirs) = (table(), table());
-        let (net, key) = net(&mut ours, "connect tcp 10.0.0.1:1-8");
-        net.narrow(&"connect tcp *:3".parse().unwrap()).unwrap();
-        let on_its_way = ours.hand_over(key).unwrap();
-        let key = theirs.accept("lent", &on_its_way).unwrap();
-        let rights = theirs.get(key).unwrap().net().unwrap();
-        assert_eq!(rights.authority, "connect tcp 10.0.0.1:3".parse().unwrap());
+    fn what_comes_from_a_net_has_its_conditions_unless_it_is_given_others() {
+        let mut table = table();
+        let (_net, key) = net(&mut table, "connect tcp 10.0.0.1:1-8");
+        let only = |table: &mut CapTable, key, rules: &str| {
+            let rules: Rules = rules.parse().unwrap();
+            let less = table.rights(key).unwrap().only(&Request::from(rules)).unwrap();
+            table.derive_net(key, less, Own::default()).unwrap()
+        };
+        let conditions = |table: &CapTable, key| Arc::as_ptr(table.rights(key).unwrap().conditions);
+        let same = only(&mut table, key, "connect tcp *:3");
+        assert_eq!(conditions(&table, same), conditions(&table, key));
+        let answers = only(&mut table, key, "connect tcp *:3; names to 10.0.0.0/8");
+        assert_ne!(conditions(&table, answers), conditions(&table, key));
+        assert_eq!(table.origins.len(), 2);
+        let limited = {
+            let terms = "limit sockets 3; no derive".parse().unwrap();
+            let less = table.rights(key).unwrap().limit(&terms).unwrap();
+            table.derive_net(key, less, Own::default()).unwrap()
+        };
+        assert!(!table.rights(limited).unwrap().conditions.derivable);
+        assert!(table.account(limited).unwrap().is_some());
+        assert!(table.rights(key).unwrap().conditions.derivable);
+        assert!(table.account(key).unwrap().is_none());
+        for key in [limited, answers, same] {
+            table.close(key);
+        }
+        assert_eq!(table.origins.len(), 1);
+    }
+
+    #[test]
+    fn who_implements_a_net_hears_that_nobody_has_it_though_what_came_from_it_is_held() {
+        let mut table = table();
+        let line = Line::to(Implementer::new(&table.mailbox, 0, 7));
+        let rights = Rights::implemented(line.clone(), &"connect tcp *:1".parse().unwrap()).unwrap();
+        let object = table.plant("object", Object::Implemented(line)).unwrap();
+        let net = table.derive_net(object, rights.into(), Own::default()).unwrap();
+        // Who gets it can lose it alone.
+        let other = table.derive_net(net, unchanged(&table, net), Own::default());
+        let by = |table: &CapTable, key| table.rights(key).unwrap().conditions.by.clone().unwrap();
+        assert!(!Arc::ptr_eq(&by(&table, net), &by(&table, other.unwrap())));
+        let poller = table.derive(net, Object::Poller(Arc::default()), Own::default());
+        for key in [object, other.unwrap(), net] {
+            assert_eq!(table.mailbox.calls().take_forgotten(0), None);
+            assert!(table.close(key));
+        }
+        assert_eq!(table.mailbox.calls().take_forgotten(0), Some(7));
+        assert!(table.get(poller.unwrap()).is_ok());
     }
 
     #[test]
@@ -607,21 +570,20 @@ mod tests {
         let mut table = table();
         let (net, key) = net(&mut table, "connect tcp 10.0.0.1:1-8");
         let derive = |table: &mut CapTable, label: Option<&str>| {
-            let object = table.get(key).unwrap().object().clone();
             let own = Own {
                 label: label.map(Into::into),
                 ..Own::default()
             };
-            table.derive(key, object, own)
+            table.derive_net(key, unchanged(table, key), own)
         };
         let same = derive(&mut table, None).unwrap();
         let label = table.label(key).cloned();
-        let object = table.get(key).unwrap().object().clone();
         let own = Own {
             label,
             ..Own::default()
         };
-        let also = table.derive(key, object, own).unwrap();
+        let less = unchanged(&table, key);
+        let also = table.derive_net(key, less, own).unwrap();
         let other = derive(&mut table, Some("net/other")).unwrap();
         assert_eq!(table.origins.len(), 2);
         assert_eq!(table.label(same).map(|label| &**label), Some("net"));
@@ -646,21 +608,6 @@ mod tests {
         assert_eq!(Arc::strong_count(net.tree()), 1);
     }
 
-    #[test]
-    fn a_net_that_may_not_be_handed_on_and_a_poller_stay() {
-        let mut ours = table();
-        let policy = "connect tcp *:*; no hand-over".parse().unwrap();
-        let net = Capability::granted("net", &policy, ambient_authority()).unwrap();
-        let key = ours.accept("net", &net).unwrap();
-        let refused = NotHandedOver::Code(ErrorCode::NotTransferable);
-        assert_eq!(ours.hand_over(key).err(), Some(refused));
-        let poller = ours.plant("poller", Object::Poller(Arc::default())).unwrap();
-        assert_eq!(
-            ours.hand_over(poller).err(),
-            Some(NotHandedOver::Never(Kind::Poller))
-        );
-    }
-
     // Letters once were posted after the lineage was unlocked. Two narrowings then could arrive in the
     // wrong order, and leave the vat with the wider authority for good.
     #[test]
@@ -682,15 +629,13 @@ mod tests {
             table.read_letters();
             let entry = table.get(key).unwrap();
             assert_eq!(
-                Some(entry.net().unwrap().authority.clone()),
+                Some(entry.net().unwrap().clone()),
                 net.authority(),
                 "round {round}"
             );
             assert_eq!(
                 Some(entry.narrowings),
-                net.tree()
-                    .rights(entry.node(key.id()))
-                    .map(|(_, narrowings)| narrowings),
+                net.tree().look(entry.node(key.id())).map(|seen| seen.narrowings),
                 "round {round}"
             );
         }

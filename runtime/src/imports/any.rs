@@ -20,7 +20,7 @@ pub(super) fn revoke(call: &mut Call<'_>) -> Reply {
     let table = &call.state().table;
     let entry = table.get(call.key(0)?)?;
     let target = entry.revoker()?;
-    let Origin { tree, label } = table.origin(entry)?;
+    let Origin { tree, label, .. } = table.origin(entry)?;
     let (tree, label) = (tree.clone(), label.clone());
     let ended = tree.revoke(target);
     audit::revoke(target.id(), &label, Some(call.state().mailbox.vat()), ended);

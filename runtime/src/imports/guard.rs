@@ -56,9 +56,7 @@ pub(super) fn guarded(call: &mut Call<'_>) -> Reply {
     let permit = call.state().guard_permit()?;
     let name = number.id().get().to_string();
     let post = Arc::new(guard.post(&name, Some(permit)).map_err(refusal)?);
-    let outcome = derive(call, None, |rights| {
-        rights.guarded(post.clone()).map(Arc::new).map_err(refusal)
-    })?;
+    let outcome = derive(call, None, |rights| rights.guarded(post.clone()).map_err(refusal))?;
     if let Outcome::One(net) = &outcome
         && audit::is_watched()
     {

@@ -1,6 +1,5 @@
 //! Nets that programs implement: the host checks what it always checks, and then asks the program for the socket.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use refcap_abi::guard::Act;
@@ -40,8 +39,8 @@ pub(super) fn as_net(call: &mut Call<'_>) -> Reply {
     let rights =
         Rights::implemented(line, &rules).map_err(|error| Refusal::new(ErrorCode::TooComplex, error))?;
     make_room(call, 1)?;
-    let object = Object::Net(Arc::new(rights));
-    let made = call.state_mut().table.derive(parent, object, Own::default());
+    let table = &mut call.state_mut().table;
+    let made = table.derive_net(parent, rights.into(), Own::default());
     Ok(Outcome::One(made.map_err(Refusal::from)?))
 }
 
@@ -137,12 +136,10 @@ impl Use<'_> {
 }
 
 /// What a Net allows that a program implements. `None` where it is the host that does.
-pub(super) fn by_program(call: &Call<'_>, net: Key<Entry>) -> Option<Arc<Rights>> {
-    let rights = call.state().table.get(net).and_then(Entry::net);
-    rights
-        .ok()
-        .filter(|rights| rights.conditions.by.is_some())
-        .cloned()
+pub(super) fn by_program(call: &Call<'_>, net: Key<Entry>) -> Option<Rights> {
+    let rights = call.state().table.rights(net).ok()?;
+    let is_by_program = rights.conditions.by.is_some();
+    is_by_program.then(|| rights.to_owned())
 }
 
 /// Uses a Net that a program implements. `None` where it is the host that does.
@@ -176,7 +173,7 @@ pub(super) async fn ask(
     let (given, object) = of_kind(answer, request.answer())?;
     // The Net may have been revoked or narrowed meanwhile.
     call.state_mut().read_letters();
-    let rights = call.state().table.get(net)?.net()?.clone();
+    let rights = call.state().table.rights(net)?.to_owned();
     what.is_allowed_by(&rights)?;
     what.let_need_also(&rights, &object)?;
     let obtained = Obtained::from(given, what.query());
@@ -187,7 +184,7 @@ pub(super) async fn ask(
             // Narrowed in the last moment.
             Err(NoBirth::Stale) => {
                 state.read_letters();
-                let rights = state.table.get(net)?.net()?.clone();
+                let rights = state.table.rights(net)?.to_owned();
                 what.is_allowed_by(&rights)?;
                 if !obtained.restrict(&object, &rights.authority) {
                     return Err(Refusal::denied(rights.authority.clone(), what.query()).into());

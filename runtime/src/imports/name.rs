@@ -47,7 +47,7 @@ pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
     }
     make_room(call, 1)?;
     let (key, door) = loop {
-        let rights = call.state().table.get(net)?.net()?;
+        let rights = call.state().table.rights(net)?.to_owned();
         let door = Arc::new(NameDoor::new(rights, name.clone(), port)?);
         // In the lineage before the resolver is asked, so that revoking the Net ends the look-up.
         let object = Object::Name(door.clone());
@@ -89,9 +89,9 @@ pub(super) async fn resolve(call: &mut Call<'_>) -> Reply {
 /// - **Traps** never. Suspends the guest until the connection is there or not.
 pub(super) async fn connect(call: &mut Call<'_>) -> Reply {
     let name = call.key(0)?;
-    let entry = call.state().table.get(name)?;
-    let door = entry.name()?.clone();
-    let account = entry.account().cloned();
+    let table = &call.state().table;
+    let door = table.get(name)?.name()?.clone();
+    let account = table.account(name)?.cloned();
     let time = connect_time(call, 0);
     make_room(call, 1)?;
     let (permit, connection) = connection_permit(call, account.as_ref())?;

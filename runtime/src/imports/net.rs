@@ -1,8 +1,6 @@
 //! What a guest can derive from a Net, and ask it. What it can do with one on the network is in
 //! [`open`](super::open).
 
-use std::sync::Arc;
-
 use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{DeriveError, Query, Request, Terms};
 
@@ -10,7 +8,7 @@ use super::memory::{Span, at_most, bytes_at, copy_in};
 use super::open::make_room;
 use crate::capability::Key;
 use crate::capability::entry::Entry;
-use crate::capability::rights::{Rights, TermsRefused, label_under, lease_end};
+use crate::capability::rights::{Less, RightsRef, TermsRefused, label_under, lease_end};
 use crate::capability::table::{NoBirth, Own};
 use crate::references::{Call, Outcome, Reply};
 use crate::vat::{Refusal, VatState};
@@ -93,10 +91,7 @@ pub(super) fn limit(call: &mut Call<'_>) -> Reply {
     })
 }
 
-fn by_rules(
-    call: &mut Call<'_>,
-    narrow: impl Fn(&Arc<Rights>, &Request) -> Result<Arc<Rights>, Refusal>,
-) -> Reply {
+fn by_rules(call: &mut Call<'_>, narrow: impl Fn(RightsRef<'_>, &Request) -> Result<Less, Refusal>) -> Reply {
     call.state().table.get(call.key(0)?)?.net()?;
     let limit = call.state().limits.rule_bytes;
     let (pointer, length) = (call.int(0), call.int(1));
@@ -113,22 +108,21 @@ fn by_rules(
 pub(super) fn derive(
     call: &mut Call<'_>,
     terms: Option<&Terms>,
-    narrow: impl Fn(&Arc<Rights>) -> Result<Arc<Rights>, Refusal>,
+    narrow: impl Fn(RightsRef<'_>) -> Result<Less, Refusal>,
 ) -> Reply {
     let parent = call.key(0)?;
     make_room(call, 1)?;
     loop {
         let table = &call.state().table;
-        let entry = table.get(parent)?;
-        let rights = narrow(may_be_derived(entry.net()?)?)?;
+        let less = narrow(may_be_derived(table.rights(parent)?)?)?;
         let own = match terms {
             None => Own::default(),
             Some(terms) => Own {
-                label: Some(label_under(&table.origin(entry)?.label, terms)),
+                label: Some(label_under(&table.origin(table.get(parent)?)?.label, terms)),
                 lease: lease_end(terms),
             },
         };
-        match call.state_mut().table.derive_net(parent, rights, own) {
+        match call.state_mut().table.derive_net(parent, less, own) {
             Ok(net) => return Ok(Outcome::One(net)),
             Err(NoBirth::Stale) => call.state_mut().read_letters(),
             Err(barren) => return Err(Refusal::from(barren).into()),
@@ -136,8 +130,8 @@ pub(super) fn derive(
     }
 }
 
-fn may_be_derived(rights: &Arc<Rights>) -> Result<&Arc<Rights>, ErrorCode> {
-    match rights.derivable {
+fn may_be_derived(rights: RightsRef<'_>) -> Result<RightsRef<'_>, ErrorCode> {
+    match rights.conditions.derivable {
         true => Ok(rights),
         false => Err(ErrorCode::NotDerivable),
     }
@@ -152,7 +146,7 @@ fn may_be_derived(rights: &Arc<Rights>) -> Result<&Arc<Rights>, ErrorCode> {
 /// - **Traps** never.
 pub(super) fn revocable(call: &mut Call<'_>) -> Reply {
     let parent = call.key(0)?;
-    may_be_derived(call.state().table.get(parent)?.net()?)?;
+    may_be_derived(call.state().table.rights(parent)?)?;
     make_room(call, 2)?;
     loop {
         match call.state_mut().table.derive_revocable(parent) {
@@ -178,7 +172,7 @@ pub(super) fn allows(call: &mut Call<'_>) -> Reply {
     call.state().table.get(net)?.net()?;
     let bytes = copy_in(call, call.int(0), call.int(1), QUERY_BYTES, "the query")?;
     let query = Query::decode(&bytes).map_err(|error| Refusal::new(ErrorCode::BadArgument, error))?;
-    let allowed = call.state().table.get(net)?.net()?.authority.allows(&query);
+    let allowed = call.state().table.get(net)?.net()?.allows(&query);
     Ok(Outcome::Done(i32::from(allowed)))
 }
 
@@ -192,7 +186,7 @@ pub(super) fn describe(call: &mut Call<'_>) -> Reply {
     let net = call.key(0)?;
     call.state().table.get(net)?.net()?;
     let span = Span::new(call, call.int(0), call.int(1))?;
-    let text = call.state().table.get(net)?.net()?.authority.to_string();
+    let text = call.state().table.get(net)?.net()?.to_string();
     Ok(Outcome::Done(span.answer(call, text.as_bytes())))
 }
 
@@ -204,8 +198,12 @@ pub(super) fn describe(call: &mut Call<'_>) -> Reply {
 ///   another vat, added.
 /// - **Traps** never.
 pub(super) fn flags(state: &VatState, net: Key<Entry>) -> Result<i32, ErrorCode> {
-    let rights = state.table.get(net)?.net()?;
-    let derivable = if rights.derivable { FLAG_DERIVABLE } else { 0 };
-    let transferable = if rights.transferable { FLAG_TRANSFERABLE } else { 0 };
+    let conditions = state.table.rights(net)?.conditions;
+    let derivable = if conditions.derivable { FLAG_DERIVABLE } else { 0 };
+    let transferable = if conditions.transferable {
+        FLAG_TRANSFERABLE
+    } else {
+        0
+    };
     Ok(derivable | transferable)
 }

@@ -96,7 +96,7 @@ fn prepare(
     open: impl FnOnce(&Rights, Permit) -> Result<TcpDoor, Refusal>,
 ) -> Result<(TcpDoor, Option<Connection>), Failure> {
     make_room(call, 1)?;
-    let rights = call.state().table.get(net)?.net()?.clone();
+    let rights = call.state().table.rights(net)?.to_owned();
     let (permit, connection) = connection_permit(call, rights.conditions.account.as_ref())?;
     Ok((open(&rights, permit)?, connection))
 }
@@ -154,7 +154,7 @@ pub(super) async fn finish(
 fn denied_now(call: &mut Call<'_>, parent: Key<Entry>, door: &TcpDoor) -> Failure {
     call.state_mut().read_letters();
     match call.state().table.get(parent).map(Entry::net) {
-        Ok(Ok(rights)) => Refusal::denied(rights.authority.clone(), door.query()).into(),
+        Ok(Ok(authority)) => Refusal::denied(authority.clone(), door.query()).into(),
         // A Name does not show what is left of its Net; the next call through it will tell.
         Ok(Err(_)) => ErrorCode::Denied.into(),
         Err(code) => code.into(),
@@ -243,7 +243,7 @@ async fn bind(
     }
     make_room(call, 1)?;
     loop {
-        let rights = call.state().table.get(net)?.net()?.clone();
+        let rights = call.state().table.rights(net)?.to_owned();
         let permit = call.state().socket_permit(rights.conditions.account.as_ref())?;
         let object = open(&rights, local, permit)?;
         let bound = match &object {
@@ -286,7 +286,7 @@ pub(super) fn accept(call: &mut Call<'_>) -> Reply {
     call.state_mut().take_turn()?;
     let vat = call.state().mailbox.vat();
     loop {
-        let account = call.state().table.get(listener)?.account().cloned();
+        let account = call.state().table.account(listener)?.cloned();
         let (permit, connection) = connection_permit(call, account.as_ref())?;
         let peer = door.accept()?;
         let stream = Arc::new(peer.welcome(permit));

@@ -51,31 +51,32 @@ struct Found {
     once: Option<bool>,
 }
 
+/// What a Net must allow for a name to be resolved through it.
+fn connecting_to(name: &DnsName, port: u16) -> Query {
+    Query::new(Operation::Connect, Protocol::Tcp).remote(Remote::Name(name.clone(), port))
+}
+
 impl NameDoor {
     /// A name that is to be resolved, if its Net allows connecting to it.
-    pub(crate) fn new(rights: &Rights, name: DnsName, port: u16) -> Result<NameDoor, Refusal> {
-        let door = NameDoor {
+    pub(crate) fn new(rights: Rights, name: DnsName, port: u16) -> Result<NameDoor, Refusal> {
+        let query = connecting_to(&name, port);
+        if !rights.authority.allows(&query) {
+            return Err(Refusal::denied(rights.authority, query));
+        }
+        Ok(NameDoor {
             name,
             port,
             found: Mutex::new(None),
-            latch: Latch::new(rights.clone()),
-        };
-        match rights.authority.allows(&door.query()) {
-            true => Ok(door),
-            false => Err(Refusal::denied(rights.authority.clone(), door.query())),
-        }
+            latch: Latch::new(rights),
+        })
     }
 
     pub(crate) fn query(&self) -> Query {
-        Query::new(Operation::Connect, Protocol::Tcp).remote(self.judged())
+        connecting_to(&self.name, self.port)
     }
 
     pub(crate) fn name(&self) -> &DnsName {
         &self.name
-    }
-
-    fn judged(&self) -> Remote {
-        Remote::Name(self.name.clone(), self.port)
     }
 
     /// The port at which it may be connected to.
@@ -190,7 +191,7 @@ impl NameDoor {
         let addresses = self.take_addresses()?;
         Ok(connect::to_name(
             rights,
-            self.judged(),
+            Remote::Name(self.name.clone(), self.port),
             addresses,
             timeout,
             permit,
