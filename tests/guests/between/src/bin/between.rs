@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[refcap_guest::main]
 fn main(net: Net, spawner: Spawner) -> Result<()> {
     pairs()?;
+    what_tasks_waited_for()?;
     membranes(&net)?;
     networks(&net)?;
     serves_in_a_task(&net, &spawner)?;
@@ -48,6 +49,29 @@ fn pairs() -> Result<()> {
     let mut heard = String::new();
     there.read_to_string(&mut heard).expect("it ends");
     assert_eq!(heard, "hello");
+    Ok(())
+}
+
+/// A socket stays in the poller of its tasks between two waits. Taken out of it, it goes where any other goes.
+fn what_tasks_waited_for() -> Result<()> {
+    let (here, there) = TcpStream::pair()?;
+    (&here).write_all(b"hello").expect("it is open");
+    let there = task::block_on(async {
+        let there = task::Async::new(there)?;
+        there.readable().await?;
+        there.read_exact(&mut [0; 5]).await?;
+        let refused = code(Poller::new()?.add(there.get_ref(), 0, Interest::READ));
+        assert_eq!(refused, ErrorCode::BadArgument);
+        Ok::<_, Error>(there.into_inner())
+    })??;
+    let membrane = Membrane::new()?;
+    let there = membrane.wrap(there)?;
+    (&there).write_all(b"bye").expect("it is open");
+    let mut heard = [0; 3];
+    (&here).read_exact(&mut heard).expect("it is said");
+    assert_eq!(&heard, b"bye");
+    assert_eq!(membrane.cut()?, 1);
+    assert!(is_revoked(&there));
     Ok(())
 }
 
