@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     /// The place of its node, which has its number.
     node: Link,
     pub(super) narrowings: u32,
+    /// What its conditions say of it, here so that asking for it fetches nothing more.
+    flags: i32,
     /// Where a socket comes from that a program gave.
     obtained: Option<Arc<Obtained>>,
     pub(super) object: Object,
@@ -43,11 +45,12 @@ pub(crate) struct Origin {
 impl Entry {
     /// One whose node is not known yet.
     #[inline(always)]
-    pub(super) fn new(origin: Link, obtained: Option<Arc<Obtained>>, object: Object) -> Entry {
+    pub(super) fn new(origin: Link, flags: i32, obtained: Option<Arc<Obtained>>, object: Object) -> Entry {
         Entry {
             origin,
             node: Link::NONE,
             narrowings: 0,
+            flags,
             obtained,
             object,
         }
@@ -78,6 +81,12 @@ impl Entry {
 
     pub(crate) fn object(&self) -> &Object {
         &self.object
+    }
+
+    /// What may be done with a Net itself: see [`Conditions::flags`].
+    #[inline]
+    pub(crate) fn flags(&self) -> Result<i32, ErrorCode> {
+        self.net().map(|_| self.flags)
     }
 
     /// What a Net allows.

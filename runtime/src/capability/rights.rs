@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use refcap_abi::{FLAG_DERIVABLE, FLAG_TRANSFERABLE};
 use refcap_authority::{Answers, Authority, DeriveError, Policy, Request, Rules, Terms, TooComplex};
 
 use super::membrane::{Membranes, TooMany};
@@ -76,6 +77,14 @@ impl Conditions {
             derivable: true,
             transferable: true,
         }
+    }
+
+    /// What may be done with a Net itself: `FLAG_DERIVABLE` and `FLAG_TRANSFERABLE`.
+    #[inline]
+    pub(super) fn flags(&self) -> i32 {
+        let derivable = if self.derivable { FLAG_DERIVABLE } else { 0 };
+        let transferable = if self.transferable { FLAG_TRANSFERABLE } else { 0 };
+        derivable | transferable
     }
 
     /// Those of what was granted without any.
@@ -229,17 +238,18 @@ impl RightsRef<'_> {
         if before.by.is_some() && account.is_some() {
             return Err(TermsRefused::Implemented);
         }
-        let after = Conditions {
-            account,
-            derivable: before.derivable && !terms.no_derive,
-            transferable: before.transferable && !terms.no_hand_over,
-            ..Conditions::clone(before)
+        let derivable = before.derivable && !terms.no_derive;
+        let transferable = before.transferable && !terms.no_hand_over;
+        let same_budget = account.as_ref().map(Arc::as_ptr) == before.account.as_ref().map(Arc::as_ptr);
+        let is_same = same_budget && (derivable, transferable) == (before.derivable, before.transferable);
+        let change = |conditions: &mut Conditions| {
+            conditions.account = account;
+            conditions.derivable = derivable;
+            conditions.transferable = transferable;
         };
-        let is_same = after.account.as_ref().map(Arc::as_ptr) == before.account.as_ref().map(Arc::as_ptr)
-            && (after.derivable, after.transferable) == (before.derivable, before.transferable);
         Ok(Less {
             authority: self.authority.clone(),
-            conditions: (!is_same).then(|| Arc::new(after)),
+            conditions: (!is_same).then(|| before.but(change)),
         })
     }
 }

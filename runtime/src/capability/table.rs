@@ -331,7 +331,10 @@ impl CapTable {
         let vacancy = self.entries.vacancy();
         let vacancy = vacancy.ok_or(NoBirth::Capabilities(self.limit))?;
         // The entry is there before the node, so that nothing can happen to the node of which the vat does not hear.
-        let key = vacancy.fill(id, Entry::new(parent.origin, obtained, object()));
+        let key = vacancy.fill(
+            id,
+            Entry::new(parent.origin, origin.conditions.flags(), obtained, object()),
+        );
         let entry = self.entries.get_mut(key).ok_or(NoBirth::Revoked)?;
         let kind = entry.object.kind();
         let birth = Birth {

@@ -1,7 +1,7 @@
 //! What a guest can derive from a Net, and ask it. What it can do with one on the network is in
 //! [`open`](super::open).
 
-use refcap_abi::{ErrorCode, FLAG_DERIVABLE, FLAG_TRANSFERABLE};
+use refcap_abi::ErrorCode;
 use refcap_authority::{DeriveError, Query, Request, Terms};
 
 use super::memory::{Span, at_most, bytes_at, copy_in};
@@ -198,12 +198,5 @@ pub(super) fn describe(call: &mut Call<'_>) -> Reply {
 ///   another vat, added.
 /// - **Traps** never.
 pub(super) fn flags(state: &VatState, net: Key<Entry>) -> Result<i32, ErrorCode> {
-    let conditions = state.table.rights(net)?.conditions;
-    let derivable = if conditions.derivable { FLAG_DERIVABLE } else { 0 };
-    let transferable = if conditions.transferable {
-        FLAG_TRANSFERABLE
-    } else {
-        0
-    };
-    Ok(derivable | transferable)
+    state.table.get(net)?.flags()
 }
