@@ -270,7 +270,7 @@ impl Authority {
         self.form.whole().printed()
     }
 
-    fn from_sets(sets: Sets) -> Authority {
+    pub(crate) fn from_sets(sets: Sets) -> Authority {
         Authority { form: Form::of(sets) }
     }
 
@@ -282,7 +282,7 @@ impl Authority {
     #[inline]
     fn within(&self, bound: &Bound) -> Result<Authority, TooComplex> {
         match Narrowed::of(self, bound) {
-            Some(form) => Ok(Authority { form }),
+            Some(narrowed) => Ok(narrowed),
             None => self.within_by_sets(bound),
         }
     }
@@ -292,7 +292,7 @@ impl Authority {
         // Where there are too many bounds in a row, the sets of those before are a new beginning.
         self.form.whole();
         match Narrowed::of(self, bound) {
-            Some(form) => Ok(Authority { form }),
+            Some(narrowed) => Ok(narrowed),
             None => self.intersect(&Authority::from_rules(&bound.to_rules())?),
         }
     }
@@ -433,8 +433,8 @@ impl Default for Authority {
 
 impl PartialEq for Authority {
     fn eq(&self, other: &Authority) -> bool {
-        let (one, other) = (self.sets(), other.sets());
-        std::ptr::eq(one, other) || one == other
+        // Of clones no sets need be made.
+        self.as_ptr() == other.as_ptr() || self.sets() == other.sets()
     }
 }
 

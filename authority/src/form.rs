@@ -97,7 +97,7 @@ impl Form {
         loop {
             match form {
                 Form::Whole(whole) => return whole,
-                Form::Narrowed(narrowed) => form = &*narrowed.parent.form,
+                Form::Narrowed(narrowed) => form = &narrowed.parent.form,
             }
         }
     }
@@ -161,7 +161,7 @@ impl Narrowed {
     /// The parent within the bound; `None` where making that must not wait, because it could fail or because
     /// there are too many before it.
     #[inline]
-    pub(crate) fn of(parent: &Authority, bound: &Bound) -> Option<Arc<Form>> {
+    pub(crate) fn of(parent: &Authority, bound: &Bound) -> Option<Authority> {
         // Whoever has sets is a beginning: what it came from may go.
         let parent = match &*parent.form {
             Form::Narrowed(narrowed) => narrowed.whole.get().unwrap_or(parent),
@@ -174,12 +174,13 @@ impl Narrowed {
         if links > MAX_LINKS || !beginning.extents().fit(links, before, bound) {
             return None;
         }
-        Some(Arc::new(Form::Narrowed(Narrowed {
+        let form = Arc::new(Form::Narrowed(Narrowed {
             parent: parent.clone(),
             bound: *bound,
             links,
             whole: OnceLock::new(),
-        })))
+        }));
+        Some(Authority { form })
     }
 
     /// The sets, by the same steps as if they had been made when this was derived. That they can be made was
@@ -187,10 +188,28 @@ impl Narrowed {
     fn make(&self) -> Authority {
         let rules = self.bound.to_rules();
         let made = build::rules(&rules.rules, &mut Budget::building(rules.pieces())).and_then(|sets| {
-            let bound = Authority { form: Form::of(sets) };
+            let bound = Authority::from_sets(sets);
             self.parent
                 .combine(&bound, Op::Intersect, &mut Budget::combining(MAX_CELLS))
         });
         made.unwrap_or_else(|TooComplex| Authority::nothing())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // When an authority became one pointer, to compare it with its clone once made the sets of both.
+    #[test]
+    fn to_compare_clones_makes_no_sets() {
+        let parent: Authority = "connect tcp 10.0.0.0/8:443".parse().unwrap();
+        let child = parent
+            .only(&"connect tcp 10.1.0.0/16:*".parse().unwrap())
+            .unwrap();
+        assert_eq!(child, child.clone());
+        assert!(child.form.now().is_err());
+        assert_ne!(child, parent);
+        assert!(child.form.now().is_ok());
     }
 }

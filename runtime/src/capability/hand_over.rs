@@ -7,8 +7,9 @@ use refcap_abi::{ErrorCode, Kind};
 use super::Capability;
 use super::entry::{Entry, Origin};
 use super::id::Key;
-use super::lineage::{Birth, Holder, Seen};
+use super::lineage::{Birth, Holder};
 use super::object::{Object, Passing};
+use super::rights::Conditions;
 use super::table::{Beside, CapTable, NoBirth, Parent};
 use crate::audit;
 
@@ -30,12 +31,11 @@ impl CapTable {
     /// other vats, by way of [`hand_over`](CapTable::hand_over).
     pub(crate) fn accept(&mut self, name: &str, grant: &Capability) -> Result<Key<Entry>, NoBirth> {
         loop {
-            let seen = grant.tree().look(grant.node()).ok_or(NoBirth::Revoked)?;
-            let Seen {
-                mut authority,
-                mut conditions,
-                narrowings,
-            } = seen;
+            let (rights, narrowings) = grant.tree().rights(grant.node()).ok_or(NoBirth::Revoked)?;
+            let (mut authority, mut conditions) = match rights {
+                Some(rights) => (Some(rights.authority), rights.conditions),
+                None => (None, Conditions::none().clone()),
+            };
             let object = match grant.object() {
                 Some(object) => object.clone(),
                 None => {

@@ -264,18 +264,14 @@ impl Capability {
         let label = label_under(&hold.label, terms);
         loop {
             let revoked = || DeriveError::Revoked(self.id());
-            let seen = hold.tree.look(hold.node).ok_or_else(revoked)?;
-            let (Some(authority), conditions) = (&seen.authority, &seen.conditions) else {
+            let (rights, narrowings) = hold.tree.rights(hold.node).ok_or_else(revoked)?;
+            let Some(rights) = rights else {
                 return Err(DeriveError::NotANet(self.kind()));
             };
-            if !conditions.derivable {
+            if !rights.conditions.derivable {
                 return Err(DeriveError::NotDerivable(self.id()));
             }
-            let before = RightsRef {
-                authority,
-                conditions,
-            };
-            let rights = narrow(before)?.on(conditions);
+            let rights = narrow(rights.by_ref())?.on(&rights.conditions);
             let birth = Birth {
                 authority: Some(&rights.authority),
                 conditions: &rights.conditions,
@@ -286,7 +282,7 @@ impl Capability {
             // The embedder is trusted with its own memory, so it has no bounds.
             match hold
                 .tree
-                .derive(hold.node, Some(seen.narrowings), UNBOUNDED, birth, Holder::Host)
+                .derive(hold.node, Some(narrowings), UNBOUNDED, birth, Holder::Host)
             {
                 Ok(node) => {
                     audit::derive(
@@ -312,17 +308,17 @@ impl Capability {
         let hold = &self.hold;
         loop {
             let revoked = || DeriveError::Revoked(self.id());
-            let seen = hold.tree.look(hold.node).ok_or_else(revoked)?;
-            let authority = seen.authority.as_ref();
-            let birth = Birth {
-                authority,
-                conditions: &seen.conditions,
-                ..Birth::new(hold.kind, &hold.label)
-            };
+            let (rights, narrowings) = hold.tree.rights(hold.node).ok_or_else(revoked)?;
+            let mut birth = Birth::new(hold.kind, &hold.label);
+            if let Some(rights) = &rights {
+                birth.authority = Some(&rights.authority);
+                birth.conditions = &rights.conditions;
+            }
+            let authority = birth.authority;
             let (id, holder) = (birth.id, Holder::Host);
             match hold
                 .tree
-                .derive(hold.node, Some(seen.narrowings), UNBOUNDED, birth, holder)
+                .derive(hold.node, Some(narrowings), UNBOUNDED, birth, holder)
             {
                 Ok(node) => {
                     audit::derive(id, self.id(), hold.kind, &hold.label, None, authority, None);

@@ -20,8 +20,8 @@ use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
 use super::membrane::Membranes;
 pub(crate) use super::nodes::Node;
-use super::nodes::{Common, Fallen, Nodes, Place};
-use super::rights::Conditions;
+use super::nodes::{Fallen, Nodes, Place};
+use super::rights::{Conditions, Rights, RightsRef};
 use crate::audit;
 use crate::budget::Usage;
 
@@ -86,16 +86,6 @@ pub(crate) enum Holder<'a> {
 pub(crate) struct Bounds {
     pub(crate) depth: u32,
     pub(crate) fan_out: u32,
-}
-
-/// What a capability allowed when somebody looked.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    /// `None` where that is no more than the one object behind it.
-    pub(crate) authority: Option<Authority>,
-    pub(crate) conditions: Arc<Conditions>,
-    /// How often it had been narrowed.
-    pub(crate) narrowings: u32,
 }
 
 /// Why a capability could not be derived.
@@ -264,10 +254,9 @@ impl Tree {
     ) -> Result<(), NotEnclosed> {
         let mut nodes = lock(&self.nodes);
         let place = nodes.find(key).ok_or(NotEnclosed::Revoked)?;
-        let node = nodes.get(place).ok_or(NotEnclosed::Revoked)?;
-        if nodes.authority(node).is_some()
-            && let Some(common) = nodes.common(node)
-            && let Some(behind) = common.conditions.behind(membranes)?
+        let rights = nodes.get(place).and_then(|node| nodes.rights(node));
+        if let Some(rights) = rights
+            && let Some(behind) = rights.conditions.behind(membranes)?
         {
             nodes.replace_conditions(place, behind);
         }
@@ -295,7 +284,7 @@ impl Tree {
         let mut sockets = Vec::new();
         for place in nodes.subtree(top) {
             let Some(node) = nodes.get(place) else { continue };
-            if let Some(authority) = nodes.authority(node) {
+            if let Some(RightsRef { authority, .. }) = nodes.rights(node) {
                 let less = match narrowed.entry(authority.as_ptr()) {
                     hash_map::Entry::Occupied(less) => less.into_mut(),
                     hash_map::Entry::Vacant(vacant) => vacant.insert(match authority.is_subset(bound) {
@@ -364,15 +353,11 @@ impl Tree {
         describe(&nodes, nodes.find(key)?)
     }
 
-    /// What a capability allows now.
-    pub(crate) fn look(&self, key: Key<Node>) -> Option<Seen> {
+    /// What a capability allows, where that is more than the one object behind it, and how often it was narrowed so far.
+    pub(crate) fn rights(&self, key: Key<Node>) -> Option<(Option<Rights>, u32)> {
         let nodes = lock(&self.nodes);
         let node = nodes.get(nodes.find(key)?)?;
-        Some(Seen {
-            authority: nodes.authority(node).cloned(),
-            conditions: nodes.common(node)?.conditions.clone(),
-            narrowings: node.narrowings,
-        })
+        Some((nodes.rights(node).map(RightsRef::to_owned), node.narrowings))
     }
 
     /// The capability and all that descend from it, parents before children.
@@ -414,21 +399,18 @@ fn announce(fallen: Fallen, how: Ended) -> usize {
 fn describe(nodes: &Nodes, place: Place) -> Option<CapabilityInfo> {
     let node = nodes.get(place)?;
     let parent = nodes.parent(place).and_then(|parent| nodes.get(parent));
-    let Common { label, conditions } = nodes.common(node)?;
-    let authority = nodes.authority(node);
-    // A connection has its budget in its door, and nobody asks its guards again.
-    let conditions = authority.map(|_| conditions);
+    let rights = nodes.rights(node);
     Some(CapabilityInfo {
         id: node.id(),
         parent: parent.map(Node::id),
         kind: node.kind,
-        label: label.clone(),
-        authority: authority.cloned(),
-        usage: conditions
-            .and_then(|conditions| conditions.account.as_ref())
+        label: nodes.label(place).unwrap_or_default(),
+        authority: rights.map(|rights| rights.authority.clone()),
+        usage: rights
+            .and_then(|rights| rights.conditions.account.as_ref())
             .map(|account| account.usage()),
-        guards: conditions
-            .map(|conditions| conditions.guards.names())
+        guards: rights
+            .map(|rights| rights.conditions.guards.names())
             .unwrap_or_default(),
         expires: nodes
             .more(node)

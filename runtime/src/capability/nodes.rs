@@ -19,7 +19,7 @@ use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
 use super::membrane::Seat;
 use super::pool::{Link, Pool};
-use super::rights::Conditions;
+use super::rights::{Conditions, RightsRef};
 
 /// Where a node is. Valid until the node is taken out, which those who have the lineage's lock see to.
 pub(super) type Place = usize;
@@ -74,9 +74,9 @@ impl Node {
 
 /// What most nodes have from those above them.
 #[derive(Debug)]
-pub(super) struct Common {
-    pub(super) label: Arc<str>,
-    pub(super) conditions: Arc<Conditions>,
+struct Common {
+    label: Arc<str>,
+    conditions: Arc<Conditions>,
 }
 
 impl Common {
@@ -168,7 +168,7 @@ impl Nodes {
         self.nodes.get_mut(place)
     }
 
-    pub(super) fn common(&self, node: &Node) -> Option<&Common> {
+    fn common(&self, node: &Node) -> Option<&Common> {
         self.common.get(node.common)
     }
 
@@ -177,9 +177,12 @@ impl Nodes {
         Some(common.label.clone())
     }
 
-    /// What it allows, where that is more than the one object behind it.
-    pub(super) fn authority(&self, node: &Node) -> Option<&Authority> {
-        self.authorities.get(node.authority)
+    /// What it allows, and on what terms, where that is more than the one object behind it.
+    pub(super) fn rights(&self, node: &Node) -> Option<RightsRef<'_>> {
+        Some(RightsRef {
+            authority: self.authorities.get(node.authority)?,
+            conditions: &self.common(node)?.conditions,
+        })
     }
 
     /// The vat that made a node.

@@ -26,11 +26,9 @@ pub(crate) struct Obtained {
 
 impl Obtained {
     pub(crate) fn from(source: Capability, asked: Query) -> Arc<Obtained> {
-        let seen = source.tree().look(source.node());
-        // A connection has its budget in its door.
-        let seen = seen.filter(|seen| seen.authority.is_some());
+        let rights = source.tree().rights(source.node()).and_then(|(rights, _)| rights);
         Arc::new(Obtained {
-            account: seen.and_then(|seen| seen.conditions.account.clone()),
+            account: rights.and_then(|rights| rights.conditions.account.clone()),
             asked,
             _source: source,
         })

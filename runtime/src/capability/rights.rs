@@ -184,26 +184,16 @@ impl RightsRef<'_> {
 
     #[inline]
     pub(crate) fn only(self, request: &Request) -> Result<Less, TooComplex> {
-        let authority = self.authority.only_request(request)?;
-        let conditions = match request.leaves_answers() {
-            true => None,
-            false => Some(self.with_answers(self.conditions.answers.only_request(request)?)),
-        };
         Ok(Less {
-            authority,
-            conditions,
+            authority: self.authority.only_request(request)?,
+            conditions: self.answering(request, Answers::only_request)?,
         })
     }
 
     pub(crate) fn exactly(self, request: &Request) -> Result<Less, DeriveError> {
-        let authority = self.authority.exactly_request(request)?;
-        let conditions = match request.leaves_answers() {
-            true => None,
-            false => Some(self.with_answers(self.conditions.answers.exactly_request(request)?)),
-        };
         Ok(Less {
-            authority,
-            conditions,
+            authority: self.authority.exactly_request(request)?,
+            conditions: self.answering(request, Answers::exactly_request)?,
         })
     }
 
@@ -214,6 +204,21 @@ impl RightsRef<'_> {
             authority,
             conditions: Some(self.with_answers(answers)),
         })
+    }
+
+    /// The conditions for narrower answers; `None` where the request says nothing about them.
+    #[inline(always)]
+    fn answering<E>(
+        self,
+        request: &Request,
+        narrow: impl FnOnce(&Answers, &Request) -> Result<Answers, E>,
+    ) -> Result<Option<Arc<Conditions>>, E> {
+        match request.leaves_answers() {
+            true => Ok(None),
+            false => Ok(Some(
+                self.with_answers(narrow(&self.conditions.answers, request)?),
+            )),
+        }
     }
 
     fn with_answers(self, answers: Answers) -> Arc<Conditions> {

@@ -638,7 +638,9 @@ pub(super) mod tests {
             );
             assert_eq!(
                 Some(entry.narrowings),
-                net.tree().look(entry.node(key.id())).map(|seen| seen.narrowings),
+                net.tree()
+                    .rights(entry.node(key.id()))
+                    .map(|(_, narrowings)| narrowings),
                 "round {round}"
             );
         }
