@@ -136,6 +136,7 @@ pub(crate) const BARS: &[Bar] = &[
         },
     ),
     at_most("revoke, for each", 20.0),
+    at_most("revoke a part, for each", 20.0),
     at_most("revoke, until all blocked reads have returned", 10.0),
     at_most("start a vat", 60_000.0).at(&["on demand"]),
     at_most("start a vat", 30_000.0).at(&["pooled"]),

@@ -354,6 +354,9 @@ impl Capability {
     ///
     /// When this returns, no operation through any of them starts; those in flight end with `Revoked`,
     /// and their connections are shut down. Bytes that the kernel already took are not recalled.
+    ///
+    /// Takes some ten nanoseconds for each of them. Where this capability was minted and one vat has made all that comes
+    /// from it, it takes time for each socket alone, and the vat clears up the rest when it next comes to the host.
     pub fn revoke(&self) -> usize {
         let ended = self.hold.tree.revoke(self.hold.node);
         audit::revoke(self.id(), &self.hold.label, None, ended);

@@ -136,6 +136,60 @@ impl<T> fmt::Debug for PackedKey<T> {
     }
 }
 
+/// Many keys, in 8 bytes each where their capabilities were made not too long before or after the first one's: of the time
+/// that listing a million takes, most is spent on getting the memory for it.
+pub(crate) struct Keys<T> {
+    /// The lowest number that is near.
+    base: u64,
+    /// Places, and how much higher than `base` the numbers are.
+    near: Vec<(u32, u32)>,
+    far: Vec<Key<T>>,
+}
+
+impl<T> Keys<T> {
+    #[inline]
+    pub(super) fn push(&mut self, key: Key<T>) {
+        if self.is_empty() {
+            self.base = key.id.get().saturating_sub(u64::from(u32::MAX / 2));
+        }
+        let above = key.id.get().checked_sub(self.base);
+        match above.and_then(|above| u32::try_from(above).ok()) {
+            Some(above) => self.near.push((key.place, above)),
+            None => self.far.push(key),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.far.is_empty()
+    }
+
+    /// All of them, those that are far last.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Key<T>> + '_ {
+        let near = self.near.iter().filter_map(|&(place, above)| {
+            let id = NonZeroU64::new(self.base + u64::from(above))?;
+            Some(Key::new(place as usize, CapId(id)))
+        });
+        near.chain(self.far.iter().copied())
+    }
+}
+
+// Written out, for a derive would ask the same of `T`.
+impl<T> Default for Keys<T> {
+    fn default() -> Self {
+        Keys {
+            base: 0,
+            near: Vec::new(),
+            far: Vec::new(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Keys<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
 /// Entries by key. The place says where to look; the entry's own [`CapId`], which never wraps, decides whether it is the
 /// one that is meant.
 ///
@@ -297,6 +351,31 @@ mod tests {
         assert_eq!(register.get(old), None);
         assert_eq!(register.remove(old, |entry| *entry), None);
         assert_eq!(register.get(new), Some(&'b'));
+    }
+
+    #[test]
+    fn a_list_of_keys_has_what_was_put_in_however_far_apart_the_numbers_are() {
+        let numbers = [
+            5_000_000_000,
+            5_000_000_001,
+            1,
+            u64::MAX,
+            4_999_999_999,
+            5_000_000_000 - u64::from(u32::MAX / 2),
+            5_000_000_000 - u64::from(u32::MAX / 2) - 1,
+            5_000_000_000 + u64::from(u32::MAX / 2) + 1,
+            5_000_000_000 + u64::from(u32::MAX / 2) + 2,
+        ];
+        let mut keys = Keys::<()>::default();
+        assert!(keys.is_empty());
+        let put_in = numbers.map(|number| Key::new(7, CapId(NonZeroU64::new(number).unwrap())));
+        put_in.iter().for_each(|&key| keys.push(key));
+        let order = [0, 1, 4, 5, 7, 2, 3, 6, 8];
+        assert_eq!(keys.iter().collect::<Vec<_>>(), order.map(|index| put_in[index]));
+        let mut keys = Keys::<()>::default();
+        keys.push(put_in[3]);
+        assert!(!keys.is_empty());
+        assert_eq!(keys.iter().collect::<Vec<_>>(), [put_in[3]]);
     }
 
     // slotmap's version of 32 bits would make an old key valid again after 2^31 rounds (orlp/slotmap#125). A key

@@ -14,13 +14,14 @@ use refcap_abi::Kind;
 use refcap_authority::{Authority, TooComplex};
 
 use super::entry::Entry;
+use super::fallen::Fallen;
 use super::handle::NotEnclosed;
 use super::id::{CapId, Key};
 use super::lease::Lease;
 use super::mailbox::{Letter, Mailbox, lock};
 use super::membrane::Membranes;
 pub(crate) use super::nodes::Node;
-use super::nodes::{Fallen, Nodes, Place};
+use super::nodes::{Nodes, Place};
 use super::rights::{Conditions, Rights, RightsRef};
 use crate::audit;
 use crate::budget::Usage;
@@ -387,8 +388,8 @@ pub(crate) enum Ended {
 /// Tells vats and sockets what has fallen. Returns how many of it somebody held.
 fn announce(fallen: Fallen, how: Ended) -> usize {
     // Letters first: a vat that is woken by its socket's end must find them.
-    for (mailbox, entries) in fallen.letters {
-        mailbox.post(Letter::Ended(entries, how));
+    for (mailbox, lost) in fallen.letters {
+        mailbox.post(Letter::Ended(lost, how));
     }
     for socket in &fallen.sockets {
         socket.sever();

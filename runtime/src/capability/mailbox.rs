@@ -11,6 +11,7 @@ use refcap_authority::Authority;
 
 use super::Capability;
 use super::entry::Entry;
+use super::fallen::Lost;
 use super::id::Key;
 use super::lineage::Ended;
 use crate::object::Calls;
@@ -19,7 +20,7 @@ use crate::object::Calls;
 #[derive(Debug)]
 pub(crate) enum Letter {
     /// They were revoked, or a lease has ended.
-    Ended(Vec<Key<Entry>>, Ended),
+    Ended(Lost, Ended),
     /// It allows less from now on.
     Narrowed {
         entry: Key<Entry>,
@@ -93,12 +94,12 @@ impl Mailbox {
 
     /// Leaves a letter. May run inside a collection: it takes one lock, allocates, and never panics.
     pub(crate) fn post(&self, letter: Letter) {
-        if self.ended.load(Ordering::Relaxed) {
-            return;
-        }
         let mut letters = lock(&self.letters);
-        letters.push(letter);
-        self.disturb();
+        // Looked at with the lock: nobody would take it, and what it has would be kept for as long as the mailbox is.
+        if !self.ended.load(Ordering::Relaxed) {
+            letters.push(letter);
+            self.disturb();
+        }
         drop(letters);
     }
 
@@ -309,10 +310,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::id::Keys;
     use super::*;
 
     fn letter() -> Letter {
-        Letter::Ended(Vec::new(), Ended::Revoked)
+        Letter::Ended(Lost::These(Keys::default()), Ended::Revoked)
     }
 
     #[test]
@@ -337,6 +339,21 @@ mod tests {
         mailbox.begin_epoch(4);
         assert_eq!(mailbox.undisturbed(), NO_EPOCH);
         assert!(mailbox.has_letters());
+    }
+
+    #[test]
+    fn what_is_posted_to_a_vat_that_has_ended_is_not_kept() {
+        let mailbox = Mailbox::new();
+        let authority = Authority::everything();
+        let narrowed = || Letter::Narrowed {
+            entry: Key::to_nothing(),
+            authority: authority.clone(),
+            narrowings: 1,
+        };
+        mailbox.post(narrowed());
+        mailbox.end();
+        mailbox.post(narrowed());
+        assert!(lock(&mailbox.letters).is_empty());
     }
 
     #[test]

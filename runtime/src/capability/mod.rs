@@ -2,13 +2,14 @@
 //!
 //! A capability is an object (what), an authority (which operations on it) and a place in a lineage (what
 //! it was derived from). [`object`] says what, [`id`] gives names that are never reused, [`lineage`] says what is alive
-//! and [`nodes`] is what it is made of, [`lease`] ends what has had its time, [`membrane`] what has crossed one,
-//! [`rights`] is what a capability allows and on what terms, [`obtained`] is where a socket comes from that a program
-//! gave, [`pool`] keeps once what many have in common, [`table`] is one vat's own view, [`entry`] what it keeps of each
-//! capability and [`hand_over`] the way from one to another, [`mailbox`] is how the lineage tells a running vat of
-//! changes, and [`handle`] is what the embedder holds. Nothing here knows wasm.
+//! and [`nodes`] is what it is made of, [`fallen`] is what a revocation has to tell others, [`lease`] ends what has had its
+//! time, [`membrane`] what has crossed one, [`rights`] is what a capability allows and on what terms, [`obtained`] is where
+//! a socket comes from that a program gave, [`pool`] keeps once what many have in common, [`table`] is one vat's own view,
+//! [`entry`] what it keeps of each capability and [`hand_over`] the way from one to another, [`mailbox`] is how the lineage
+//! tells a running vat of changes, and [`handle`] is what the embedder holds. Nothing here knows wasm.
 
 pub(crate) mod entry;
+mod fallen;
 pub(crate) mod hand_over;
 mod handle;
 mod id;

@@ -13,7 +13,8 @@ use refcap_authority::Authority;
 use slab::Slab;
 
 use super::entry::Entry;
-use super::id::{CapId, KEEP, Key};
+use super::fallen::{Fallen, Lost};
+use super::id::{CapId, KEEP, Key, Keys};
 use super::lease::Lease;
 use super::lineage::{Birth, Holder, Sever};
 use super::mailbox::Mailbox;
@@ -118,27 +119,30 @@ struct Owner {
     mailbox: Arc<Mailbox>,
     /// What a revocation that is under way has ended of its nodes, and which of them it held.
     ended: usize,
-    fallen: Vec<Key<Entry>>,
+    fallen: Keys<Entry>,
 }
 
 impl Pool<Owner> {
     /// Notes what its vat has to hear of a node that has fallen. `noted` are the owners of those before it.
-    fn note_fallen(&mut self, node: &Node, noted: &mut Vec<Link>, fallen: &mut Fallen) {
-        fallen.held += usize::from(node.is_held());
+    fn note_fallen(&mut self, node: &Node, noted: &mut Vec<Link>) {
         if let Some(owner) = self.get_mut(node.owner) {
             if owner.ended == 0 {
                 noted.push(node.owner);
             }
             owner.ended += 1;
-            owner.fallen.extend(node.entry());
+            if let Some(entry) = node.entry() {
+                owner.fallen.push(entry);
+            }
         }
     }
 }
 
 /// All nodes of a tree.
 #[derive(Debug, Default)]
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     nodes: Slab<Node>,
+    /// How many of them somebody holds.
+    held: usize,
     owners: Pool<Owner>,
     /// Where a vat is among the owners.
     by_vat: HashMap<u64, Link>,
@@ -243,7 +247,7 @@ impl Nodes {
                 ..More::default()
             })),
         };
-        self.nodes.insert(Node {
+        let node = Node {
             id: birth.id,
             parent: Link::NONE,
             first_child: Link::NONE,
@@ -260,7 +264,9 @@ impl Nodes {
             more,
             kind: birth.kind,
             host_holds: matches!(holder, Holder::Host),
-        });
+        };
+        self.held += usize::from(node.is_held());
+        self.nodes.insert(node);
         if let Some(parent) = parent {
             self.link(parent, place);
         }
@@ -279,7 +285,7 @@ impl Nodes {
         let link = self.owners.add(Owner {
             mailbox: mailbox.clone(),
             ended: 0,
-            fallen: Vec::new(),
+            fallen: Keys::default(),
         });
         self.by_vat.insert(mailbox.vat(), link);
         link
@@ -288,6 +294,7 @@ impl Nodes {
     /// Nobody holds a node any more. Returns its target, if it is a Revoker.
     pub(super) fn let_go(&mut self, place: Place) -> Option<Key<Node>> {
         let node = self.nodes.get_mut(place)?;
+        self.held -= usize::from(node.is_held());
         node.entry = Link::NONE;
         node.host_holds = false;
         let more = self.more.get_mut(node.more.place()?)?;
@@ -300,6 +307,7 @@ impl Nodes {
         let Some(node) = self.nodes.get_mut(place) else {
             return;
         };
+        self.held += usize::from(!node.is_held());
         node.entry = Link::NONE;
         node.host_holds = true;
         let owner = std::mem::replace(&mut node.owner, Link::NONE);
@@ -370,23 +378,27 @@ impl Nodes {
         // Taken out on the way, so that each node is looked at once: most of the time goes into fetching it.
         let mut open = vec![top];
         while let Some(place) = open.pop() {
-            let Some(node) = self.nodes.try_remove(place) else {
+            // Read where it lies, and only then taken out: a copy of it would be waited for.
+            let Some(node) = self.nodes.get(place) else {
                 continue;
             };
             // The top has no siblings any more.
             open.extend(node.next.place());
             open.extend(node.first_child.place());
-            self.owners.note_fallen(&node, &mut owners, &mut fallen);
+            fallen.held += usize::from(node.is_held());
+            self.owners.note_fallen(node, &mut owners);
             self.common.release(node.common);
             self.authorities.release(node.authority);
             if let Some(more) = node.more.place().and_then(|more| self.more.try_remove(more)) {
                 fallen.sockets.extend(more.socket);
                 targets.extend(more.target);
             }
+            self.nodes.try_remove(place);
         }
         for owner in owners {
             self.collect_mail(owner, &mut fallen);
         }
+        self.held -= fallen.held;
         for target in targets {
             self.release(target);
         }
@@ -395,26 +407,44 @@ impl Nodes {
         fallen
     }
 
-    /// What has no parent is what all others descend from. So they need not be looked for by their links, where each has to be
-    /// fetched before the next is known: they are read in the order in which they lie in memory. And as nothing is left,
-    /// nothing has to be put in order.
+    /// What has no parent is what all others descend from: nothing is left, so nothing has to be put in order.
     fn fell_all(&mut self) -> Fallen {
-        let mut fallen = Fallen::default();
-        let mut owners: Vec<Link> = Vec::new();
+        let mut all = std::mem::take(self);
+        debug_assert_eq!(
+            all.held,
+            all.nodes.iter().filter(|(_, node)| node.is_held()).count()
+        );
+        let mut fallen = Fallen {
+            held: all.held,
+            // Not left to who takes the rest apart: they end now, and so do leases and seats.
+            sockets: all.more.drain().filter_map(|more| more.socket).collect(),
+            ..Fallen::default()
+        };
+        match all.owners.take_only() {
+            Some((owner, made)) => {
+                owner.mailbox.discount_capabilities(made);
+                fallen.letters.push((owner.mailbox, Lost::All(Box::new(all))));
+            }
+            None => all.tell_owners(&mut fallen),
+        }
+        fallen
+    }
+
+    /// Notes what each of several vats has to hear. The nodes need not be looked for by their links, where each has to be
+    /// fetched before the next is known: they are read in the order in which they lie in memory.
+    fn tell_owners(mut self, fallen: &mut Fallen) {
+        let mut owners = Vec::new();
         for (_, node) in &self.nodes {
-            self.owners.note_fallen(node, &mut owners, &mut fallen);
+            self.owners.note_fallen(node, &mut owners);
         }
         for owner in owners {
-            self.collect_mail(owner, &mut fallen);
+            self.collect_mail(owner, fallen);
         }
-        fallen
-            .sockets
-            .extend(self.more.drain().filter_map(|more| more.socket));
-        self.common.clear();
-        self.authorities.clear();
-        self.nodes.clear();
-        self.give_back();
-        fallen
+    }
+
+    /// The entries of those that a vat holds.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Key<Entry>> + '_ {
+        self.nodes.iter().filter_map(|(_, node)| node.entry())
     }
 
     /// What a vat has to hear of a revocation.
@@ -425,7 +455,7 @@ impl Nodes {
         let ended = std::mem::take(&mut owner.ended);
         let keys = std::mem::take(&mut owner.fallen);
         if !keys.is_empty() {
-            fallen.letters.push((owner.mailbox.clone(), keys));
+            fallen.letters.push((owner.mailbox.clone(), Lost::These(keys)));
         }
         self.disown(link, ended);
     }
@@ -476,7 +506,7 @@ impl Nodes {
 
     /// Takes out one node, which nothing links to any more.
     fn remove(&mut self, place: Place) {
-        let Some(node) = self.nodes.try_remove(place) else {
+        let Some(node) = self.nodes.get(place) else {
             return;
         };
         self.common.release(node.common);
@@ -484,8 +514,10 @@ impl Nodes {
         if let Some(more) = node.more.place() {
             self.more.try_remove(more);
         }
-        if node.owner != Link::NONE {
-            self.disown(node.owner, 1);
+        let owner = node.owner;
+        self.nodes.try_remove(place);
+        if owner != Link::NONE {
+            self.disown(owner, 1);
         }
         self.give_back();
     }
@@ -561,16 +593,6 @@ impl Nodes {
     }
 }
 
-/// What a revocation has to tell others.
-#[derive(Debug, Default)]
-pub(super) struct Fallen {
-    /// How many of them somebody held.
-    pub(super) held: usize,
-    /// What each vat held.
-    pub(super) letters: Vec<(Arc<Mailbox>, Vec<Key<Entry>>)>,
-    pub(super) sockets: Vec<Arc<dyn Sever>>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -580,6 +602,83 @@ mod tests {
     fn a_node_is_one_line_of_the_cache() {
         assert_eq!(size_of::<Node>(), 64);
         assert!(!std::mem::needs_drop::<Node>());
+    }
+
+    fn insert(nodes: &mut Nodes, parent: Option<Place>, holder: Holder<'_>) -> Place {
+        let label = Arc::<str>::from("net");
+        nodes
+            .insert(parent, 0, Birth::new(Kind::Net, &label), holder)
+            .unwrap()
+    }
+
+    fn entry(place: usize) -> Key<Entry> {
+        Key::new(place, CapId::next())
+    }
+
+    fn told(lost: Lost) -> Vec<Key<Entry>> {
+        let mut told = Vec::new();
+        lost.for_each(|key| told.push(key));
+        told
+    }
+
+    #[test]
+    fn a_lineage_of_one_vat_is_left_to_that_vat_as_it_is() {
+        let (mut nodes, vat) = (Nodes::default(), Mailbox::new());
+        let top = insert(&mut nodes, None, Holder::Host);
+        let places: Vec<_> = (0..100)
+            .map(|place| insert(&mut nodes, Some(top), Holder::Vat(&vat, entry(place))))
+            .collect();
+        // One that the vat has given up and that another descends from, and one that it has handed to the host.
+        insert(&mut nodes, Some(places[7]), Holder::Host);
+        nodes.let_go(places[7]);
+        nodes.prune(places[7]);
+        nodes.give_to_host(places[8]);
+        let expected: Vec<_> = places
+            .iter()
+            .filter_map(|&place| nodes.get(place)?.entry())
+            .collect();
+        assert_eq!(expected.len(), 98);
+        let fallen = nodes.fell(top);
+        assert_eq!((fallen.held, nodes.len(), vat.capabilities()), (101, 0, 0));
+        assert_eq!(fallen.letters.len(), 1);
+        for (whose, lost) in fallen.letters {
+            assert!(Arc::ptr_eq(&whose, &vat));
+            assert!(
+                matches!(lost, Lost::All(_)),
+                "it was taken apart by who revoked it"
+            );
+            assert_eq!(told(lost), expected);
+        }
+    }
+
+    #[test]
+    fn of_a_lineage_of_several_vats_each_hears_of_its_own() {
+        for is_whole in [true, false] {
+            let (mut nodes, vats) = (Nodes::default(), [Mailbox::new(), Mailbox::new()]);
+            let root = insert(&mut nodes, None, Holder::Host);
+            let top = insert(&mut nodes, Some(root), Holder::Host);
+            let mut expected = [Vec::new(), Vec::new()];
+            for place in 0..10 {
+                for (vat, expected) in vats.iter().zip(&mut expected) {
+                    let made = insert(&mut nodes, Some(top), Holder::Vat(vat, entry(place)));
+                    expected.extend(nodes.get(made).and_then(Node::entry));
+                }
+            }
+            let fallen = nodes.fell(if is_whole { root } else { top });
+            assert_eq!(fallen.held, if is_whole { 22 } else { 21 });
+            assert_eq!(nodes.len(), if is_whole { 0 } else { 1 });
+            assert_eq!(nodes.held, nodes.len());
+            let mut letters = fallen.letters;
+            letters.sort_by_key(|(vat, _)| vat.vat());
+            assert_eq!(letters.len(), 2);
+            for (((whose, lost), vat), expected) in letters.into_iter().zip(&vats).zip(expected) {
+                assert!(Arc::ptr_eq(&whose, vat));
+                assert_eq!(vat.capabilities(), 0);
+                let mut told = told(lost);
+                told.sort_by_key(|key| key.id());
+                assert_eq!(told, expected);
+            }
+        }
     }
 
     #[test]

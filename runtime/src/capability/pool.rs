@@ -89,9 +89,11 @@ impl<T> Pool<T> {
         Some(value)
     }
 
-    /// None has any.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// Takes the value out, if there is one and no other, and says how many had it.
+    pub(super) fn take_only(&mut self) -> Option<(T, usize)> {
+        let is_only = self.0.len() == 1;
+        let (count, value) = is_only.then(|| self.0.drain().next()).flatten()?;
+        Some((value, count as usize))
     }
 
     #[cfg(test)]
@@ -145,6 +147,19 @@ mod tests {
         assert_eq!(pool.get(links[9_999]), None);
         let link = pool.add(1);
         assert_eq!(pool.get(link), Some(&1));
+    }
+
+    #[test]
+    fn the_only_value_is_taken_with_its_number_and_of_several_none() {
+        let mut pool = Pool::default();
+        assert_eq!(pool.take_only(), None);
+        let a = pool.add('a');
+        pool.share(a);
+        let b = pool.add('b');
+        assert_eq!(pool.take_only(), None);
+        pool.release(b);
+        assert_eq!(pool.take_only(), Some(('a', 2)));
+        assert_eq!((pool.len(), pool.get(a)), (0, None));
     }
 
     #[test]

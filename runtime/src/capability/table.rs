@@ -427,18 +427,14 @@ impl CapTable {
     pub(crate) fn read_letters(&mut self) {
         for letter in self.mailbox.take_letters() {
             match letter {
-                Letter::Ended(keys, Ended::Revoked) => {
-                    for key in keys {
-                        self.forget(key);
+                Letter::Ended(lost, Ended::Revoked) => lost.for_each(|key| {
+                    self.forget(key);
+                }),
+                Letter::Ended(lost, Ended::Expired) => lost.for_each(|key| {
+                    if let Some(entry) = self.entries.get_mut(key) {
+                        entry.object = Object::Gone(entry.object.kind(), ErrorCode::Expired);
                     }
-                }
-                Letter::Ended(keys, Ended::Expired) => {
-                    for key in keys {
-                        if let Some(entry) = self.entries.get_mut(key) {
-                            entry.object = Object::Gone(entry.object.kind(), ErrorCode::Expired);
-                        }
-                    }
-                }
+                }),
                 Letter::Narrowed {
                     entry,
                     authority,
