@@ -378,7 +378,6 @@ impl Nodes {
         // Taken out on the way, so that each node is looked at once: most of the time goes into fetching it.
         let mut open = vec![top];
         while let Some(place) = open.pop() {
-            // Read where it lies, and only then taken out: a copy of it would be waited for.
             let Some(node) = self.nodes.get(place) else {
                 continue;
             };
@@ -387,13 +386,10 @@ impl Nodes {
             open.extend(node.first_child.place());
             fallen.held += usize::from(node.is_held());
             self.owners.note_fallen(node, &mut owners);
-            self.common.release(node.common);
-            self.authorities.release(node.authority);
-            if let Some(more) = node.more.place().and_then(|more| self.more.try_remove(more)) {
+            if let Some(more) = self.take_out(place) {
                 fallen.sockets.extend(more.socket);
                 targets.extend(more.target);
             }
-            self.nodes.try_remove(place);
         }
         for owner in owners {
             self.collect_mail(owner, &mut fallen);
@@ -506,20 +502,26 @@ impl Nodes {
 
     /// Takes out one node, which nothing links to any more.
     fn remove(&mut self, place: Place) {
-        let Some(node) = self.nodes.get(place) else {
+        let Some(owner) = self.nodes.get(place).map(|node| node.owner) else {
             return;
         };
-        self.common.release(node.common);
-        self.authorities.release(node.authority);
-        if let Some(more) = node.more.place() {
-            self.more.try_remove(more);
-        }
-        let owner = node.owner;
-        self.nodes.try_remove(place);
+        self.take_out(place);
         if owner != Link::NONE {
             self.disown(owner, 1);
         }
         self.give_back();
+    }
+
+    /// Takes a node out, and what it has of what is kept elsewhere; its vat still counts it. It is read where it lies: a
+    /// copy of it would be waited for.
+    #[inline(always)]
+    fn take_out(&mut self, place: Place) -> Option<More> {
+        let node = self.nodes.get(place)?;
+        self.common.release(node.common);
+        self.authorities.release(node.authority);
+        let more = node.more.place().and_then(|more| self.more.try_remove(more));
+        self.nodes.try_remove(place);
+        more
     }
 
     /// Gives memory back when nothing is left: none of the parts shrinks by itself.

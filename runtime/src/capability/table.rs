@@ -427,9 +427,7 @@ impl CapTable {
     pub(crate) fn read_letters(&mut self) {
         for letter in self.mailbox.take_letters() {
             match letter {
-                Letter::Ended(lost, Ended::Revoked) => lost.for_each(|key| {
-                    self.forget(key);
-                }),
+                Letter::Ended(lost, Ended::Revoked) => lost.for_each(|key| self.forget(key)),
                 Letter::Ended(lost, Ended::Expired) => lost.for_each(|key| {
                     if let Some(entry) = self.entries.get_mut(key) {
                         entry.object = Object::Gone(entry.object.kind(), ErrorCode::Expired);

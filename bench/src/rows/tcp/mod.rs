@@ -125,11 +125,11 @@ pub(crate) fn one_connection(scale: Scale) -> Result<Vec<Measured>> {
     beside_a_server(|server| with_server(server, scale))
 }
 
-/// One job for each client that is always there, as often as is asked for, in turns that are not too much for the server's
-/// queue.
+/// How many connections are made in one turn: not too many for the server's queue.
+const TURN: u32 = 800;
+
+/// One job for each client that is always there, as often as is asked for, in turns.
 pub(crate) fn cases(row: &'static str, job: fn(u32) -> Job) -> Result<Vec<Case>> {
-    /// How often in one turn.
-    const TURN: u32 = 800;
     let server = Rc::new(Server::start()?);
     let executor = executor()?;
     let clients = clients(&executor, server.address)?;
@@ -203,9 +203,8 @@ fn with_server(server: &Server, scale: Scale) -> Result<Vec<Measured>> {
     };
 
     // As many in the short run too: of fewer, how a turn begins would be much of it.
-    let count = 800;
-    let rate = |done: &Done| vec![f64::from(count) / done.time.as_secs_f64()];
-    run(&["tcp: connect and close"], "", "1/s", Job::Connect(count), &rate)?;
+    let rate = |done: &Done| vec![f64::from(TURN) / done.time.as_secs_f64()];
+    run(&["tcp: connect and close"], "", "1/s", Job::Connect(TURN), &rate)?;
 
     let round_trips = ["tcp: 64 B there and back, p50", "tcp: 64 B there and back, p99"];
     let percentiles = |done: &Done| done.percentiles.to_vec();
