@@ -39,8 +39,8 @@ const PAGE: usize = 4096;
 /// A round trip is counted in steps of so many nanoseconds.
 const STEP: u64 = 250;
 const STEPS: usize = 1 << 14;
-/// How long the server has, after a turn of connecting, to take what waits in its queue: clients may be faster than it is, and
-/// a queue that is full drops what comes, which is tried again after a second.
+/// How long the server has, after a turn of connecting, to take what waits in its queue and to close it: it is not to be still
+/// at that while the next client has its turn.
 const TIME_TO_ACCEPT: Duration = Duration::from_millis(200);
 
 /// A client.
@@ -125,7 +125,7 @@ pub(crate) fn one_connection(scale: Scale) -> Result<Vec<Measured>> {
     beside_a_server(|server| with_server(server, scale))
 }
 
-/// How many connections are made in one turn: not too many for the server's queue.
+/// How many connections are made in one turn: all of them have room in the server's queue.
 const TURN: u32 = 800;
 
 /// One job for each client that is always there, as often as is asked for, in turns.
@@ -192,7 +192,7 @@ fn with_server(server: &Server, scale: Scale) -> Result<Vec<Measured>> {
         let more = match job {
             // Small pieces go at one of two speeds, by how the two ends happen to meet: the middle needs many turns.
             Job::Write { size, .. } | Job::Read { size, .. } if size <= 4 << 10 => 3,
-            // A turn is short, for the server's queue is: what the machine does beside it is much of a few turns.
+            // A turn is short, and what the machine does beside it is much of a few turns.
             Job::Connect(_) => 5,
             _ => 1,
         };
