@@ -110,7 +110,7 @@ pub(crate) fn count(compare: bool) -> Result<()> {
 fn read(path: &Path) -> Result<Vec<(String, f64)>> {
     let text = fs::read_to_string(path).with_context(|| {
         format!(
-            "reading {}; `cargo xtask bench -- --counts` makes it",
+            "reading {}; `cargo xtask bench --counts` makes it",
             path.display()
         )
     })?;

@@ -43,9 +43,9 @@ struct Bench {
     #[arg(long, conflicts_with_all = ["json", "quick", "output", "groups"])]
     counts: bool,
 
-    /// With --counts, compare with bench/results/counts.csv instead of writing it, and fail if something takes more
-    /// than two in a hundred more.
-    #[arg(long, requires = "counts")]
+    /// Count instructions, and compare them with bench/results/counts.csv instead of writing it: fails if something takes
+    /// more than two in a hundred more.
+    #[arg(long, conflicts_with_all = ["json", "quick", "output", "groups"])]
     compare: bool,
 
     /// Measure these groups of rows only.
@@ -61,7 +61,7 @@ fn after_help() -> String {
     for group in GROUPS {
         text += &format!("  {:20} {}\n", group.name, group.about);
     }
-    text + "\nExamples:\n  cargo xtask bench\n  cargo xtask bench --quick use derive\n  cargo xtask bench --quick --json"
+    text + "\nExamples:\n  cargo xtask bench\n  cargo xtask bench --quick use derive\n  cargo xtask bench --quick --json\n  cargo xtask bench --compare"
 }
 
 /// What a run starts in processes of their own.
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
         Some(Part::Count { row, model, count }) => return counts::run_one(&row, &model, count),
         None => {}
     }
-    if bench.counts {
+    if bench.counts || bench.compare {
         return counts::count(bench.compare);
     }
     let groups = bench.chosen()?;

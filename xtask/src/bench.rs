@@ -39,6 +39,16 @@ pub(crate) struct Bench {
     #[arg(long)]
     json: bool,
 
+    /// Count instructions under callgrind instead of measuring time, and write them to bench/results/counts.csv. Needs
+    /// valgrind.
+    #[arg(long, conflicts_with_all = ["json", "quick", "groups"])]
+    counts: bool,
+
+    /// Count instructions, and compare them with bench/results/counts.csv instead of writing it: fails if something takes
+    /// more than two in a hundred more.
+    #[arg(long, conflicts_with_all = ["json", "quick", "groups"])]
+    compare: bool,
+
     /// Groups of rows to measure, and further arguments behind `--`.
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
@@ -62,6 +72,8 @@ impl Bench {
         bench.arg("--target-dir").arg(target_folder()).arg("--");
         bench.args(self.quick.then_some("--quick"));
         bench.args(self.json.then_some("--json"));
+        bench.args(self.counts.then_some("--counts"));
+        bench.args(self.compare.then_some("--compare"));
         bench.args(&self.groups).args(&self.arguments);
         run(&mut bench)
     }
